@@ -1,0 +1,94 @@
+// Package driver says what a driver is: something that owns one connection (a
+// Modbus endpoint, a serial bus, an MQTT broker), reads its devices, and hands
+// the samples to a [Sink]. The drivers themselves are packages below this one;
+// pkg/edge lists them by name.
+package driver
+
+import (
+	"context"
+	"log/slog"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/langbiang/langbiang/pkg/profile"
+	"github.com/langbiang/langbiang/pkg/telemetry"
+)
+
+// Device is a configured device, resolved: its profile's revision chosen,
+// parameters filled in, adjustments applied. A driver does not change it.
+type Device struct {
+	ID       string
+	Profile  string
+	Revision string
+	Unit     int               // Modbus unit id
+	With     map[string]string // parameters, defaults included
+	Interval time.Duration     // between readings of its points
+	Modbus   profile.ModbusDefaults
+	MQTT     profile.MQTTDefaults
+	Points   []profile.Point // ids unique; parameters already substituted in topics and paths
+	// Convert takes a value from the point's unit to its canonical one; same
+	// length as Points. Adjustments of the configuration are part of it.
+	Convert []Linear
+	Labels  telemetry.Labels
+}
+
+// Linear is y = x*Factor + Offset.
+type Linear struct{ Factor, Offset float64 }
+
+// Of applies the function.
+func (l Linear) Of(x float64) float64 { return x*l.Factor + l.Offset }
+
+// Sample is one value read from a device. Point is the index in Device.Points.
+// Value is in the canonical unit.
+type Sample struct {
+	Point   int
+	Quality telemetry.Quality
+	Value   float64
+	Text    string
+}
+
+// Sink takes what drivers read. It is safe for concurrent use and never blocks
+// for longer than a memory operation; it keeps nothing of the slice.
+type Sink interface {
+	// Put hands over samples of one device that belong to one instant. A zero
+	// at means now, on log time; that is right for everything but payloads
+	// whose profile says time: device. It returns the log position after which
+	// the samples are committed (see Committed).
+	Put(d *Device, at time.Time, samples []Sample) Ticket
+	// Status reports whether the device answers. Call it with every poll or
+	// message; the sink writes device_up at the device's interval and at once
+	// on change. Detail is one sentence for a technician, for example
+	// "unit 7 does not answer (timeout 1s)"; empty when up.
+	Status(d *Device, up bool, reason telemetry.Reason, detail string)
+	// Committed calls f, from any goroutine, once everything put before the
+	// ticket is on disk. Used to acknowledge QoS 1 messages.
+	Committed(t Ticket, f func())
+}
+
+// Ticket names a point in the order of Puts.
+type Ticket uint64
+
+// Env is what a driver is given to live in.
+type Env struct {
+	Sink    Sink
+	Logger  *slog.Logger
+	Metrics prometheus.Registerer
+}
+
+// Driver reads the devices of one connection until ctx ends. Run is called
+// once; it returns nil after ctx ended and has then let go of everything. It
+// returns an error only when it can never work, and keeps trying otherwise: a
+// port that is missing or a broker that is down is a state of its devices, not
+// an error.
+type Driver interface {
+	Run(ctx context.Context) error
+}
+
+// Source is the configuration of a connection; each driver package has one. New
+// makes the driver without touching the outside.
+type Source interface {
+	// Kind is the key in edge.yaml: modbus, mqtt.
+	Kind() string
+	New(id string, devices []*Device, env Env) (Driver, error)
+}
