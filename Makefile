@@ -1,0 +1,58 @@
+# `make help` lists the targets. CI (.ci/run) runs the same ones.
+GO       ?= go
+BIN      := bin
+TOOLS    := $(BIN)/tools
+VERSION  ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
+LDFLAGS  := -s -w -X main.version=$(VERSION)
+GOLANGCI := v2.15.0
+export CGO_ENABLED ?= 0
+
+.PHONY: help build run test test-ui torture bench fuzz lint tidy cross docs clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+build: ## build bin/langbiang-edge, bin/langbiang-hub and the demonstration
+	$(GO) build -trimpath -ldflags '$(LDFLAGS)' -o $(BIN)/langbiang-edge ./cmd/edge
+	$(GO) build -trimpath -ldflags '$(LDFLAGS)' -o $(BIN)/langbiang-hub ./cmd/hub
+	$(GO) build -trimpath -o $(BIN)/ ./scripts/fieldsim ./scripts/demo
+
+run: build ## start a hub, a simulated field and three edge agents; stop with Ctrl-C
+	@$(BIN)/demo
+
+test: ## all tests, with the race detector
+	CGO_ENABLED=1 $(GO) test -race -timeout 9m ./...
+
+torture: ## the crash tests for longer: make torture ROUNDS=50 SEED=1
+	CGO_ENABLED=1 LANGBIANG_TORTURE_ROUNDS=$(or $(ROUNDS),30) LANGBIANG_TORTURE_SEED=$(SEED) $(GO) test -race -timeout 60m -count=1 -run 'Crash|Killed|Torture' -v ./pkg/... ./scripts/...
+
+bench: ## run the benchmarks and print a table
+	@$(GO) run ./scripts/benchtable
+
+fuzz: ## every fuzz target for FUZZTIME (10s) each
+	@sh scripts/fuzz.sh $(or $(FUZZTIME),10s)
+
+test-ui: build ## open the page in headless Chromium against the running demonstration
+	sh scripts/test-ui.sh
+
+$(TOOLS)/golangci-lint-$(GOLANGCI):
+	mkdir -p $(TOOLS)
+	GOBIN=$(abspath $(TOOLS)) $(GO) install github.com/golangci/golangci-lint/v2/cmd/golangci-lint@$(GOLANGCI)
+	mv $(TOOLS)/golangci-lint $@
+
+lint: $(TOOLS)/golangci-lint-$(GOLANGCI) ## vet, staticcheck and the house style
+	$(GO) vet ./...
+	$< run ./...
+	$(GO) mod tidy -diff
+
+cross: ## build for the other machines
+	for a in arm arm64 386; do GOOS=linux GOARCH=$$a GOARM=7 $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o $(BIN)/linux-$$a/ ./cmd/... || exit 1; done
+
+docs: ## write docs/configuration.md from the types
+	$(GO) test ./pkg/edge ./pkg/hub -run ConfigurationReference -update-docs
+
+tidy: ## go mod tidy
+	$(GO) mod tidy
+
+clean: ## remove what was built and the demonstration's data
+	rm -rf $(BIN) data

@@ -1,0 +1,83 @@
+package api
+
+import (
+	"errors"
+	"fmt"
+	"net/http"
+	"strings"
+
+	"github.com/langbiang/langbiang/pkg/alert"
+)
+
+// filter reads the parameters that alerts are chosen by.
+func (h *Handler) filter(w http.ResponseWriter, r *http.Request) (Filter, bool) {
+	q := r.URL.Query()
+	f := Filter{Site: words(q.Get("site")), Rule: words(q.Get("rule")), State: alert.State(q.Get("state"))}
+	if f.State != "" && f.State != alert.Active && f.State != alert.Cleared {
+		h.problem(w, r, http.StatusBadRequest, "bad state", fmt.Sprintf("state is %q; it is active or cleared", f.State))
+		return f, false
+	}
+	for _, s := range words(q.Get("severity")) {
+		sev, ok := alert.ParseSeverity(s)
+		if !ok {
+			h.problem(w, r, http.StatusBadRequest, "bad severity", fmt.Sprintf("severity is %q; it is info, warning, critical or emergency", s))
+			return f, false
+		}
+		f.Severity = append(f.Severity, sev)
+	}
+	var ok bool
+	if f.From, ok = h.time(w, r, "from"); !ok {
+		return f, false
+	}
+	if f.To, ok = h.time(w, r, "to"); !ok {
+		return f, false
+	}
+	return f, true
+}
+
+// words splits a list at its commas.
+func words(list string) []string {
+	if list == "" {
+		return nil
+	}
+	return strings.Split(list, ",")
+}
+
+func (h *Handler) listAlerts(w http.ResponseWriter, r *http.Request) {
+	if !h.allow(w, r, "state", "severity", "site", "rule", "from", "to", "limit", "cursor") {
+		return
+	}
+	f, ok := h.filter(w, r)
+	if !ok {
+		return
+	}
+	n, ok := h.limit(w, r)
+	if !ok {
+		return
+	}
+	items, next, err := h.cfg.Alerts.List(f, r.URL.Query().Get("cursor"), n)
+	switch {
+	case errors.Is(err, ErrBadCursor):
+		h.problem(w, r, http.StatusBadRequest, "bad cursor", "give back the next of the page before, as it stands")
+		return
+	case err != nil:
+		h.internal(w, r, err)
+		return
+	}
+	if items == nil {
+		items = []alert.Alert{}
+	}
+	h.json(w, r, page[alert.Alert]{Items: items, Next: next})
+}
+
+func (h *Handler) getAlert(w http.ResponseWriter, r *http.Request) {
+	a, ok, err := h.cfg.Alerts.Alert(r.PathValue("id"))
+	switch {
+	case err != nil:
+		h.internal(w, r, err)
+	case !ok:
+		h.problem(w, r, http.StatusNotFound, "no such alert", fmt.Sprintf("there is no alert with the id %q", r.PathValue("id")))
+	default:
+		h.json(w, r, a)
+	}
+}

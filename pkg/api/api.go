@@ -1,0 +1,242 @@
+// Package api is the hub's HTTP interface for the IOC and for the page: lists of
+// sites, edges, devices, series, rules and alerts, and the alert stream.
+//
+//	GET /api/v1/alerts            ?state= &severity= &site= &rule= &from= &to= &limit= &cursor=
+//	GET /api/v1/alerts/{id}
+//	GET /api/v1/alerts/stream     server-sent events, resumed by Last-Event-ID or ?after=
+//	GET /api/v1/sites, /edges, /devices, /series, /rules
+//	GET /healthz, /readyz
+//
+// The filters severity, site and rule take several values with commas between them.
+// Lists answer {"items": [...], "next": cursor}; next is absent on the last
+// page. Errors are RFC 9457 problem documents. Times are RFC 3339 with offset.
+//
+// The package declares what it reads (see [Alerts], [Fleet]) and knows nothing
+// of where it comes from. A [Handler] is safe for concurrent use.
+package api
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net/http"
+	"time"
+
+	"github.com/langbiang/langbiang/pkg/alert"
+	"github.com/langbiang/langbiang/pkg/telemetry"
+)
+
+// ErrBadCursor is what a reader answers to a cursor that it did not give out.
+var ErrBadCursor = errors.New("bad cursor")
+
+// Alerts is the alert log as the API reads it. All methods are safe for
+// concurrent use and show only what is on disk.
+type Alerts interface {
+	Generation() string
+	// FirstSequence is the oldest entry still kept, LastSequence the newest; 0 when there is none.
+	FirstSequence() uint64
+	LastSequence() uint64
+	// Entries returns up to limit entries with a sequence above after, in order.
+	Entries(after uint64, limit int) ([]alert.Entry, error)
+	// Changed returns a channel that is closed at the next new entry.
+	Changed() <-chan struct{}
+	Alert(id string) (alert.Alert, bool, error)
+	// List returns alerts newest first, and the cursor of the next page or "".
+	// A cursor that it did not give out is ErrBadCursor.
+	List(f Filter, cursor string, limit int) ([]alert.Alert, string, error)
+}
+
+// Filter chooses alerts. A zero field chooses all; a list chooses those that
+// equal any of its words; From and To choose the episodes that stood at some
+// time in [From, To).
+type Filter struct {
+	State    alert.State
+	Severity []alert.Severity
+	Site     []string
+	Rule     []string
+	From, To time.Time
+}
+
+// Fleet is what the hub knows of sites, edges, devices and series. Each method
+// returns a fresh slice in a stable order; safe for concurrent use.
+type Fleet interface {
+	Sites() []Site
+	Edges() []Edge
+	Devices() []Device
+	Series() []Series
+	Rules() []Rule
+}
+
+// Site is a commune-level place with its present alerts.
+type Site struct {
+	ID       string         `json:"id"`
+	Name     telemetry.Text `json:"name"`
+	Province string         `json:"province,omitempty"`
+	Lat      float64        `json:"lat"`
+	Lon      float64        `json:"lon"`
+	Former   []string       `json:"former,omitempty"`
+	Edges    []string       `json:"edges"`
+	Active   int            `json:"active_alerts"`
+	Severity alert.Severity `json:"severity"` // worst active one, "" when none
+}
+
+// Edge is one agent as the hub sees it.
+type Edge struct {
+	ID            string     `json:"id"`
+	Site          string     `json:"site"`
+	Connected     bool       `json:"connected"`
+	LastSeen      *time.Time `json:"last_seen"`
+	Version       string     `json:"version,omitempty"`
+	Epoch         string     `json:"epoch,omitempty"`
+	Sequence      uint64     `json:"sequence"`
+	Watermark     *time.Time `json:"watermark"`
+	ClockOffsetMS *int64     `json:"clock_offset_ms"`
+	Backlog       uint64     `json:"backlog_frames"`
+	Status        string     `json:"status"` // ok, or why nothing is acknowledged
+	Frames        uint64     `json:"frames"`
+	Readings      uint64     `json:"readings"`
+	Late          uint64     `json:"late_readings"`
+	Gaps          []Gap      `json:"gaps"`
+}
+
+// Gap is a range of readings that an edge had and cannot give.
+type Gap struct {
+	From     time.Time `json:"from"`
+	To       time.Time `json:"to"`
+	Reason   string    `json:"reason"`
+	Recorded time.Time `json:"recorded"`
+}
+
+// Device is one sensor or camera.
+type Device struct {
+	ID         string     `json:"id"`
+	Site       string     `json:"site"`
+	Edge       string     `json:"edge"`
+	Profile    string     `json:"profile,omitempty"`
+	Revision   string     `json:"revision,omitempty"`
+	Connection string     `json:"connection"`
+	Address    string     `json:"address"`
+	Up         *bool      `json:"up"` // null: never heard of
+	Reason     string     `json:"reason,omitempty"`
+	Since      *time.Time `json:"since"`
+}
+
+// Series is one series with its newest value.
+type Series struct {
+	Site     string            `json:"site"`
+	Edge     string            `json:"edge"`
+	Device   string            `json:"device"`
+	Point    string            `json:"point"`
+	Quantity string            `json:"quantity"`
+	Label    telemetry.Text    `json:"label"`
+	Unit     string            `json:"unit"`
+	Decimals int               `json:"decimals"`
+	Labels   map[string]string `json:"labels,omitempty"`
+	Value    *float64          `json:"value"`
+	Text     string            `json:"text,omitempty"`
+	Time     *time.Time        `json:"time"`
+	Quality  string            `json:"quality"`
+}
+
+// Rule is one loaded rule and what it watches.
+type Rule struct {
+	ID         string     `json:"id"`
+	Version    string     `json:"version"`
+	Kind       string     `json:"kind"`
+	Quantity   string     `json:"quantity"`
+	Severities []Limit    `json:"severities"`
+	Matched    int        `json:"matched_series"`
+	LastFired  *time.Time `json:"last_fired"`
+}
+
+// Limit is one step of a rule's ladder.
+type Limit struct {
+	Severity alert.Severity `json:"severity"`
+	Limit    float64        `json:"limit"`
+	Clear    float64        `json:"clear"`
+	For      string         `json:"for"`
+	ClearFor string         `json:"clear_for"`
+}
+
+// Config makes a [Handler].
+type Config struct {
+	Alerts     Alerts
+	Fleet      Fleet
+	Ready      func() error // nil: ready; an error says why not
+	Prometheus http.Handler // mounted at /prometheus/api/v1/
+	Metrics    http.Handler // mounted at /metrics
+	Page       http.Handler // everything else
+	Logger     *slog.Logger
+	// Done ends the streams when it is closed, so that a shutdown need not wait for them.
+	Done <-chan struct{}
+	// Heartbeat is the time between comments on an idle stream; 15 s when zero.
+	Heartbeat time.Duration
+	// MaxStreams bounds the streams that are open at once; 1,000 when zero.
+	MaxStreams int
+}
+
+// Handler serves the API.
+type Handler struct {
+	cfg     Config
+	mux     *http.ServeMux
+	streams chan struct{}
+}
+
+// New makes the handler.
+func New(cfg Config) *Handler {
+	if cfg.Heartbeat == 0 {
+		cfg.Heartbeat = 15 * time.Second
+	}
+	if cfg.MaxStreams == 0 {
+		cfg.MaxStreams = 1000
+	}
+	h := &Handler{cfg: cfg, mux: http.NewServeMux(), streams: make(chan struct{}, cfg.MaxStreams)}
+	h.mux.HandleFunc("GET /api/v1/alerts", h.listAlerts)
+	h.mux.HandleFunc("GET /api/v1/alerts/{id}", h.getAlert)
+	h.mux.HandleFunc("GET /api/v1/alerts/stream", h.stream)
+	h.mux.HandleFunc("GET /api/v1/sites", h.listSites)
+	h.mux.HandleFunc("GET /api/v1/edges", h.listEdges)
+	h.mux.HandleFunc("GET /api/v1/devices", h.listDevices)
+	h.mux.HandleFunc("GET /api/v1/series", h.listSeries)
+	h.mux.HandleFunc("GET /api/v1/rules", h.listRules)
+	h.mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { plain(w, http.StatusOK, "ok") })
+	h.mux.HandleFunc("GET /readyz", h.ready)
+	h.mux.HandleFunc("/api/", func(w http.ResponseWriter, r *http.Request) {
+		h.problem(w, r, http.StatusNotFound, "no such resource", "the paths are listed in docs/api.md")
+	})
+	if cfg.Metrics != nil {
+		h.mux.Handle("GET /metrics", cfg.Metrics)
+	}
+	if cfg.Prometheus != nil {
+		h.mux.Handle("/prometheus/", http.StripPrefix("/prometheus", cfg.Prometheus))
+	}
+	if cfg.Page != nil {
+		h.mux.Handle("/", cfg.Page)
+	}
+	return h
+}
+
+// ServeHTTP implements [http.Handler].
+func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	w.Header().Set("X-Content-Type-Options", "nosniff")
+	h.mux.ServeHTTP(w, r)
+}
+
+func (h *Handler) ready(w http.ResponseWriter, _ *http.Request) {
+	if h.cfg.Ready != nil {
+		if err := h.cfg.Ready(); err != nil {
+			plain(w, http.StatusServiceUnavailable, "not ready: "+err.Error())
+			return
+		}
+	}
+	plain(w, http.StatusOK, "ready")
+}
+
+// internal answers an error of ours: the client learns that it failed, the log why.
+func (h *Handler) internal(w http.ResponseWriter, r *http.Request, err error) {
+	if errors.Is(err, context.Canceled) {
+		return
+	}
+	h.cfg.Logger.Error("request failed", "path", r.URL.Path, "err", err)
+	h.problem(w, r, http.StatusInternalServerError, "the hub could not answer", "its log says why")
+}

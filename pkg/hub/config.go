@@ -1,0 +1,81 @@
+package hub
+
+import (
+	"time"
+
+	"github.com/langbiang/langbiang/pkg/internal/strictyaml"
+	"github.com/langbiang/langbiang/pkg/telemetry"
+)
+
+// Config is hub.yaml. Paths in it are relative to the folder of the file.
+type Config struct {
+	DataDir string       `yaml:"data_dir" doc:"folder of the store, the ledger and the bus" default:"./data/hub"`
+	HTTP    HTTPConfig   `yaml:"http" doc:"API, page and metrics"`
+	MQTT    MQTTConfig   `yaml:"mqtt" doc:"where edges connect"`
+	Store   StoreConfig  `yaml:"store" doc:"time series"`
+	Clock   ClockConfig  `yaml:"clock" doc:"the hub's own clock"`
+	Ingest  IngestConfig `yaml:"ingest" doc:"how frames become durable"`
+	Log     LogConfig    `yaml:"log" doc:"what is written to standard error"`
+	Sites   string       `yaml:"sites" doc:"file that lists the sites" example:"./sites.yaml"`
+	Rules   []string     `yaml:"rules" doc:"files of rules, with globs" example:"[./rules/*.yaml]"`
+}
+
+// HTTPConfig is the listener of API and page.
+type HTTPConfig struct {
+	Listen   string `yaml:"listen" doc:"address" default:"127.0.0.1:8080"`
+	Insecure bool   `yaml:"insecure" doc:"allow plain text beyond this machine" default:"false"`
+}
+
+// MQTTConfig is the listener of the bus.
+type MQTTConfig struct {
+	Listen   string `yaml:"listen" doc:"address" default:"127.0.0.1:1883"`
+	Insecure bool   `yaml:"insecure" doc:"allow plain text beyond this machine" default:"false"`
+}
+
+// StoreConfig chooses the store.
+type StoreConfig struct {
+	Kind      string          `yaml:"kind" doc:"local: the embedded time-series database" default:"local"`
+	Retention time.Duration   `yaml:"retention" doc:"how long readings are kept" default:"400d"`
+	MaxAge    time.Duration   `yaml:"edge_max_age" doc:"the longest buffer.max_age of any edge; older readings are refused by the store" default:"30d"`
+	MinFree   strictyaml.Size `yaml:"min_free" doc:"stop taking readings when the disk has less free space than this" default:"512MiB"`
+}
+
+// ClockConfig says whether the hub insists on a synchronised clock.
+type ClockConfig struct {
+	RequireSync bool `yaml:"require_sync" doc:"not ready while the system's clock is not synchronised; many virtual machines say so although the host keeps the time" default:"true"`
+}
+
+// IngestConfig tunes durability.
+type IngestConfig struct {
+	CheckpointEvery time.Duration `yaml:"checkpoint_every" doc:"how often the store and the positions are made durable together" default:"1s"`
+}
+
+// LogConfig says what is logged.
+type LogConfig struct {
+	Level  string `yaml:"level" doc:"debug, info, warn or error" default:"info"`
+	Format string `yaml:"format" doc:"text or json" default:"text"`
+}
+
+// DefaultConfig returns the settings that hold where hub.yaml says nothing.
+func DefaultConfig() Config {
+	return Config{
+		DataDir: "./data/hub",
+		HTTP:    HTTPConfig{Listen: "127.0.0.1:8080"},
+		MQTT:    MQTTConfig{Listen: "127.0.0.1:1883"},
+		Store:   StoreConfig{Kind: "local", Retention: 400 * 24 * time.Hour, MaxAge: 30 * 24 * time.Hour, MinFree: 512 << 20},
+		Clock:   ClockConfig{RequireSync: true},
+		Ingest:  IngestConfig{CheckpointEvery: time.Second},
+		Log:     LogConfig{Level: "info", Format: "text"},
+	}
+}
+
+// Site is a commune-level place.
+type Site struct {
+	ID       string         `yaml:"id,text" json:"id" doc:"administrative code or slug"`
+	Name     telemetry.Text `yaml:"name" json:"name" doc:"name in Vietnamese and English"`
+	Province string         `yaml:"province" json:"province" doc:"the province it belongs to"`
+	Lat      float64        `yaml:"lat" json:"lat" doc:"latitude, degrees"`
+	Lon      float64        `yaml:"lon" json:"lon" doc:"longitude, degrees"`
+	Former   []string       `yaml:"former" json:"former" doc:"former codes or names"`
+	Edges    []string       `yaml:"edges" json:"edges" doc:"ids of the edges that stand here, whatever they say themselves"`
+}
