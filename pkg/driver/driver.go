@@ -85,6 +85,10 @@ type Driver interface {
 	Run(ctx context.Context) error
 }
 
+// Problem is a fault in a connection's configuration: the key below the
+// connection's kind, what is wrong, and how to mend it.
+type Problem struct{ Field, Msg, Hint string }
+
 // Source is the configuration of a connection; each driver package has one. New
 // makes the driver without touching the outside.
 type Source interface {

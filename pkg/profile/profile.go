@@ -11,8 +11,8 @@ type Profile struct {
 	ID       string               `yaml:"-"` // "vendor/model", from the file's place
 	Vendor   string               `yaml:"vendor" doc:"the maker's name as people know it"`
 	Model    string               `yaml:"model" doc:"the model's name as it stands on the label"`
-	Title    telemetry.Text       `yaml:"title" doc:"what it is"`
-	Category string               `yaml:"category" doc:"air, weather, rain, water_level, soil, noise, traffic, camera, power, gateway or io"`
+	Title    telemetry.Text       `yaml:"title" doc:"what it is, in vi and en"`
+	Category string               `yaml:"category" doc:"air, weather, rain, water_level, soil, slope, noise, light, traffic, camera, power, gateway, io or device"`
 	Tested   string               `yaml:"tested" doc:"document, capture or device: what the profile was checked against"`
 	Links    []string             `yaml:"links" doc:"the documents it comes from"`
 	Caveats  []Caveat             `yaml:"caveats" doc:"what surprises, with its source"`
@@ -26,8 +26,8 @@ type Profile struct {
 
 // Caveat is a surprise that a technician should know, and who says so.
 type Caveat struct {
-	Text   telemetry.Text `yaml:"text"`
-	Source string         `yaml:"source"`
+	Text   telemetry.Text `yaml:"text" doc:"what surprises"`
+	Source string         `yaml:"source" doc:"who says so"`
 }
 
 // ModbusDefaults are the line settings and limits of a model.
@@ -35,7 +35,7 @@ type ModbusDefaults struct {
 	Unit         int           `yaml:"unit" doc:"the unit id it leaves the factory with"`
 	Baud         int           `yaml:"baud" doc:"factory setting"`
 	Parity       string        `yaml:"parity" doc:"none, even or odd"`
-	StopBits     int           `yaml:"stop_bits"`
+	StopBits     int           `yaml:"stop_bits" doc:"1 or 2"`
 	MaxRegisters int           `yaml:"max_registers" doc:"most registers that one request may ask for; 125 when not said"`
 	MaxBits      int           `yaml:"max_bits" doc:"most coils or discrete inputs in one request; 2000 when not said"`
 	MaxHole      *int          `yaml:"max_hole" doc:"unneeded registers that a request may bridge; 16 when not said, 0 for devices that refuse holes"`
@@ -49,6 +49,7 @@ type MQTTDefaults struct {
 	Availability *Availability `yaml:"availability" doc:"the topic that says online or offline"`
 	ExpectEvery  time.Duration `yaml:"expect_every" doc:"longest silence before the device counts as down"`
 	Time         *DeviceTime   `yaml:"time" doc:"use the device's own time instead of the time of arrival"`
+	Partial      bool          `yaml:"partial" doc:"payloads hold only what changed: a field that is not in them says nothing; otherwise it is a bad reading (missing)" default:"false"`
 }
 
 // Availability is a topic on which a device, or its last will, says how it is.
@@ -68,23 +69,23 @@ type DeviceTime struct {
 
 // Parameter is one thing that a device may set under `with:`.
 type Parameter struct {
-	Type    string         `yaml:"type" doc:"string, int, float or bool"`
-	Default string         `yaml:"default"`
-	Example string         `yaml:"example"`
-	Min     *float64       `yaml:"min"`
-	Max     *float64       `yaml:"max"`
-	Title   telemetry.Text `yaml:"title"`
+	Type    string         `yaml:"type" doc:"string, int, float or bool; string when not said"`
+	Default string         `yaml:"default,text" doc:"taken when the device says nothing; may name another parameter: {camera}. Without one the device must say it"`
+	Example string         `yaml:"example,text" doc:"a value as a technician would write it"`
+	Min     *float64       `yaml:"min" doc:"least value of an int or float"`
+	Max     *float64       `yaml:"max" doc:"greatest value of an int or float"`
+	Title   telemetry.Text `yaml:"title" doc:"what it is"`
 }
 
 // Revision is one firmware of a model. Its points replace those of the profile
 // that have the same id, and add to them; Remove takes points away.
 type Revision struct {
-	ID     string         `yaml:"id" doc:"name of the revision, as a device pins it"`
-	Title  telemetry.Text `yaml:"title"`
-	Range  string         `yaml:"range" doc:"firmware versions it stands for, for example >=1.0.0 <1.0.4"`
-	Source string         `yaml:"source"`
-	Points []Point        `yaml:"points"`
-	Remove []string       `yaml:"remove"`
+	ID     string         `yaml:"id,text" doc:"name of the revision, as a device pins it"`
+	Title  telemetry.Text `yaml:"title" doc:"what sets it apart"`
+	Range  string         `yaml:"range" doc:"firmware versions it stands for, for example >=1.0.0 <1.0.4; empty when versions cannot be told"`
+	Source string         `yaml:"source" doc:"where that is written"`
+	Points []Point        `yaml:"points" doc:"points that take the place of those with the same id, and further ones"`
+	Remove []string       `yaml:"remove" doc:"ids of points that it does not have"`
 }
 
 // Area is one of the four Modbus tables.
@@ -103,6 +104,27 @@ const (
 // endian, cdab has the low word first, badc swaps the bytes of each word, dcba
 // is little endian.
 type Order string
+
+// The orders. On a string, or a value of one register, a point may say badc:
+// the bytes of each register are swapped.
+const (
+	OrderABCD Order = "abcd"
+	OrderCDAB Order = "cdab"
+	OrderBADC Order = "badc"
+	OrderDCBA Order = "dcba"
+)
+
+// The kinds of a point.
+const (
+	KindNumber = "number"
+	KindText   = "text"
+)
+
+// The protocols of a profile.
+const (
+	ProtocolModbus = "modbus"
+	ProtocolMQTT   = "mqtt"
+)
 
 // Type is how the raw bits of a Modbus point are read.
 type Type string
@@ -138,7 +160,7 @@ type Point struct {
 	Discrete *int   `yaml:"discrete" doc:"PDU address of a discrete input, from 0"`
 	Holding  *int   `yaml:"holding" doc:"PDU address of a holding register, from 0"`
 	Input    *int   `yaml:"input" doc:"PDU address of an input register, from 0"`
-	Doc      string `yaml:"doc" doc:"the number the maker's document gives it, 40501 for example"`
+	Doc      string `yaml:"doc,text" doc:"the number the maker's document gives it, 40501 for example"`
 	Type     Type   `yaml:"type" doc:"bool, int16, uint16, int32, uint32, int64, uint64, float32, float64, bcd16, bcd32 or string; uint16 (bool for bits) when not said"`
 	Order    Order  `yaml:"order" doc:"abcd, cdab, badc or dcba; abcd when neither point nor profile says"`
 	Bit      *int   `yaml:"bit" doc:"bit of a register, 0 is the lowest"`
@@ -153,14 +175,14 @@ type Point struct {
 	Enum      map[string]float64 `yaml:"enum" doc:"words and the numbers they stand for"`
 	Sentinels []float64          `yaml:"sentinels" doc:"raw values that mean: not fitted"`
 	Valid     *Range             `yaml:"valid" doc:"range outside which the reading is bad, in unit"`
-	Decimals  *int               `yaml:"decimals" doc:"digits after the point"`
+	Decimals  *int               `yaml:"decimals" doc:"digits after the point that the value is rounded to, in unit"`
 	Interval  time.Duration      `yaml:"interval" doc:"hint: how often it is worth reading"`
 }
 
 // Range is a closed interval; nil is unbounded.
 type Range struct {
-	Min *float64 `yaml:"min"`
-	Max *float64 `yaml:"max"`
+	Min *float64 `yaml:"min" doc:"least"`
+	Max *float64 `yaml:"max" doc:"greatest"`
 }
 
 // Area returns which Modbus table the point is read from, and its PDU address.

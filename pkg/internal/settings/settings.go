@@ -39,9 +39,12 @@ func Register(flags *pflag.FlagSet, cfg any) (*Overrides, error) {
 	o.v.SetEnvPrefix(EnvPrefix)
 	o.v.SetEnvKeyReplacer(strings.NewReplacer(".", "_"))
 	var errs []error
-	walk(reflect.ValueOf(cfg).Elem(), "", "", func(key, doc string, _ reflect.Value) {
+	walk(reflect.ValueOf(cfg).Elem(), "", "", func(key, doc string, f reflect.Value) {
 		name := strings.ReplaceAll(key, "_", "-")
 		flags.String(name, "", doc)
+		if f.Kind() == reflect.Bool {
+			flags.Lookup(name).NoOptDefVal = "true"
+		}
 		errs = append(errs, o.v.BindPFlag(key, flags.Lookup(name)), o.v.BindEnv(key))
 		o.keys = append(o.keys, key)
 	})
