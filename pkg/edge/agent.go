@@ -1,0 +1,289 @@
+package edge
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"log/slog"
+	"maps"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/coreos/go-systemd/v22/daemon"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"github.com/langbiang/langbiang/pkg/buffer"
+	"github.com/langbiang/langbiang/pkg/clock"
+	"github.com/langbiang/langbiang/pkg/driver"
+	"github.com/langbiang/langbiang/pkg/telemetry"
+	"github.com/langbiang/langbiang/pkg/uplink"
+	"github.com/langbiang/langbiang/pkg/wire"
+)
+
+// drainTime is how long a stopping agent tries to hand its last frames to the
+// hub. They are on disk by then; the next start sends what is left.
+const drainTime = time.Second
+
+// Agent is an opened agent. Open, then Run once, then Close.
+type Agent struct {
+	plan     *Plan
+	logger   *slog.Logger
+	metrics  *prometheus.Registry
+	log      *buffer.Log
+	clock    *clock.Clock
+	boots    *bootTimes
+	collect  *collector
+	recorder *recorder
+	uplink   *uplink.Uplink
+	drivers  []driver.Driver
+	http     net.Listener
+}
+
+// Open prepares an agent: takes the data folder, begins an epoch, makes the
+// drivers. Nothing is read and no connection is made before Run.
+func Open(plan *Plan, version string, logger *slog.Logger) (a *Agent, err error) {
+	cfg := &plan.Config
+	a = &Agent{plan: plan, logger: logger, metrics: prometheus.NewRegistry()}
+	defer func() {
+		if err != nil {
+			_ = a.Close() // the first error is the one to tell
+			a = nil
+		}
+	}()
+	a.metrics.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	source, err := clock.System()
+	if err != nil {
+		return a, fmt.Errorf("clock: %w", err)
+	}
+	a.clock = clock.New(source, clock.Options{TrustAlways: cfg.Clock.Trust == "always"})
+	if err := os.MkdirAll(cfg.DataDir, 0o750); err != nil {
+		return a, fmt.Errorf("data folder: %w", err)
+	}
+	dir := filepath.Join(cfg.DataDir, "log")
+	a.log, err = buffer.Open(dir, buffer.Options{
+		MaxSize: int64(cfg.Buffer.MaxSize), MaxAge: cfg.Buffer.MaxAge, Keep: cfg.Buffer.Keep,
+		Logger: logger, Metrics: a.metrics,
+		Now: func() int64 {
+			if t := a.clock.Now(); t.Trusted {
+				return t.Ms
+			}
+			return 0
+		},
+	})
+	if errors.Is(err, buffer.ErrLocked) {
+		return a, fmt.Errorf("the data folder %s is in use by another process; stop it, or give this agent a data_dir of its own", cfg.DataDir)
+	}
+	if err != nil {
+		return a, fmt.Errorf("log %s: %w", dir, err)
+	}
+	a.boots = newBootTimes(a.log, a.clock)
+	epoch, prev, lastW, err := beginEpoch(a.log)
+	if err != nil {
+		return a, err
+	}
+	connections := map[*driver.Device]string{}
+	for _, c := range plan.Connections {
+		for _, d := range c.Devices {
+			connections[d] = c.ID
+		}
+	}
+	collect, schema := newCollector(plan.Devices, plan.Quantities, func(d *driver.Device) telemetry.Device { return describe(d, connections[d]) }, a.clock, logger)
+	a.collect = collect
+	a.recorder, err = newRecorder(a.log, collect, schema, epoch, prev, a.clock.BootID(), logger)
+	if err != nil {
+		return a, err
+	}
+	collect.begin(lastW)
+	for _, c := range plan.Connections {
+		if len(c.Devices) == 0 {
+			continue
+		}
+		d, err := c.Source.New(c.ID, c.Devices, driver.Env{
+			Sink: collect, Logger: logger.With("connection", c.ID),
+			Metrics: prometheus.WrapRegistererWith(prometheus.Labels{"connection": c.ID}, a.metrics),
+		})
+		if err != nil {
+			return a, fmt.Errorf("connection %s: %w", c.ID, err)
+		}
+		a.drivers = append(a.drivers, d)
+	}
+	a.registerMetrics()
+	if a.uplink, err = a.newUplink(version, schema); err != nil {
+		return a, err
+	}
+	if cfg.HTTP.Listen != "" {
+		if a.http, err = net.Listen("tcp", cfg.HTTP.Listen); err != nil {
+			return a, fmt.Errorf("http.listen: %w; choose another address, or leave it out", err)
+		}
+	}
+	return a, nil
+}
+
+// Close releases the data folder. It commits what is still pending.
+func (a *Agent) Close() error {
+	var err error
+	if a.http != nil {
+		_ = a.http.Close() // closed already when the server ran
+	}
+	if a.log != nil {
+		err = a.log.Close()
+	}
+	return err
+}
+
+// Run reads devices, keeps the log and feeds the uplink until ctx ends. Then it
+// stops in the order of the data: drivers first, a last frame and commit, a
+// moment for the uplink to send it.
+func (a *Agent) Run(ctx context.Context) error {
+	a.logger.Info("agent starts", "edge", a.plan.Config.Edge.ID, "devices", len(a.plan.Devices),
+		"connections", len(a.drivers), "epoch", a.recorder.epoch.String())
+	for _, id := range slices.Sorted(maps.Keys(a.plan.Disabled)) {
+		a.logger.Warn("device disabled", "device", id, "err", a.plan.Disabled[id].Error())
+	}
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	background := context.WithoutCancel(ctx)
+	linkCtx, stopLink := context.WithCancel(background)
+	defer stopLink()
+	recordCtx, stopRecord := context.WithCancel(background)
+	defer stopRecord()
+	var drivers, link, record, others sync.WaitGroup
+	start := func(wg *sync.WaitGroup, what string, ctx context.Context, run func(context.Context) error) {
+		wg.Go(func() {
+			if err := run(ctx); err != nil && !errors.Is(err, context.Canceled) {
+				cancel(fmt.Errorf("%s: %w", what, err))
+			}
+		})
+	}
+	start(&others, "clock", ctx, a.clock.Run)
+	start(&link, "uplink", linkCtx, a.uplink.Run)
+	start(&record, "log", recordCtx, func(ctx context.Context) error {
+		return a.recorder.run(ctx, a.plan.Config.Hub.SendEvery, a.plan.Config.Hub.Heartbeat, a.plan.Config.Buffer.CommitEvery, func() { a.alive() })
+	})
+	for i, d := range a.drivers {
+		start(&drivers, fmt.Sprintf("driver %d", i), ctx, d.Run)
+	}
+	if a.http != nil {
+		start(&others, "http", ctx, a.serve)
+	}
+	a.notify(daemon.SdNotifyReady)
+	<-ctx.Done()
+	a.notify(daemon.SdNotifyStopping)
+	drivers.Wait()
+	stopRecord()
+	record.Wait()
+	a.drain()
+	stopLink()
+	link.Wait()
+	others.Wait()
+	a.logger.Info("agent stopped", "edge", a.plan.Config.Edge.ID)
+	if err := context.Cause(ctx); !errors.Is(err, context.Canceled) {
+		return err
+	}
+	return nil
+}
+
+// drain waits until the hub has got everything, as long as it takes frames at
+// all and drainTime has not passed.
+func (a *Agent) drain() {
+	limit := time.NewTimer(drainTime)
+	defer limit.Stop()
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		st := a.uplink.Status()
+		last, ok := a.log.Last()
+		if !ok || !st.Connected || st.Refusal != wire.StatusOK || st.Got == toWire(last) {
+			return
+		}
+		select {
+		case <-tick.C:
+		case <-limit.C:
+			return
+		}
+	}
+}
+
+// alive tells the service manager that the heart of the agent beats.
+func (a *Agent) alive() { a.notify(daemon.SdNotifyWatchdog) }
+
+func (a *Agent) notify(state string) {
+	if _, err := daemon.SdNotify(false, state); err != nil {
+		a.logger.Debug("service manager not told", "err", err)
+	}
+}
+
+func (a *Agent) serve(ctx context.Context) error {
+	mux := http.NewServeMux()
+	mux.Handle("GET /metrics", promhttp.HandlerFor(a.metrics, promhttp.HandlerOpts{}))
+	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) {
+		_, _ = fmt.Fprintln(w, "ok") // a client that has gone needs no answer
+	})
+	srv := &http.Server{Handler: mux, ReadHeaderTimeout: 5 * time.Second}
+	stopped := context.AfterFunc(ctx, func() { _ = srv.Close() })
+	defer stopped()
+	if err := srv.Serve(a.http); !errors.Is(err, http.ErrServerClosed) {
+		return err
+	}
+	return nil
+}
+
+// beginEpoch reads the instance's identity, or makes it at the first start, and
+// gives this start an epoch that was never used, on disk before its first frame.
+// It returns where the log ended before, and the watermark there (0: unknown).
+func beginEpoch(log *buffer.Log) (epoch wire.Epoch, prev wire.Pos, lastW int64, err error) {
+	const instanceKey, startsKey = "instance", "starts"
+	id, ok := log.Meta(instanceKey)
+	if !ok || len(id) != len(epoch.Instance) {
+		id = make([]byte, len(epoch.Instance))
+		if _, err := rand.Read(id); err != nil {
+			return epoch, prev, 0, fmt.Errorf("random numbers: %w", err)
+		}
+		if err := log.SetMeta(instanceKey, id); err != nil {
+			return epoch, prev, 0, fmt.Errorf("identity of the log: %w", err)
+		}
+	}
+	copy(epoch.Instance[:], id)
+	if b, ok := log.Meta(startsKey); ok && len(b) == 4 {
+		epoch.Start = binary.BigEndian.Uint32(b)
+	}
+	epoch.Start++
+	var r [4]byte
+	if _, err := rand.Read(r[:]); err != nil {
+		return epoch, prev, 0, fmt.Errorf("random numbers: %w", err)
+	}
+	epoch.Random = binary.BigEndian.Uint32(r[:])
+	if err := log.SetMeta(startsKey, binary.BigEndian.AppendUint32(nil, epoch.Start)); err != nil {
+		return epoch, prev, 0, fmt.Errorf("start counter: %w", err)
+	}
+	if last, ok := log.Last(); ok {
+		prev = wire.Pos{Epoch: wire.EpochFrom(last.Epoch), Seq: last.Seq}
+		lastW = watermarkAt(log, last)
+	}
+	if err := log.Begin(epoch.Bytes()); err != nil {
+		return epoch, prev, 0, fmt.Errorf("new epoch: %w", err)
+	}
+	return epoch, prev, lastW, nil
+}
+
+// watermarkAt returns the watermark of the frame at p, 0 when it cannot be read
+// or was not in true time.
+func watermarkAt(log *buffer.Log, p buffer.Pos) (w int64) {
+	found := errors.New("found")
+	_ = log.Read(buffer.Pos{Epoch: p.Epoch, Seq: p.Seq - 1}, 1, func(r buffer.Record) error {
+		if h, err := wire.PeekFrame(r.Payload); err == nil && !h.Untimed && r.Pos == p {
+			w = h.W
+		}
+		return found
+	})
+	return w
+}

@@ -1,0 +1,100 @@
+package edge
+
+import (
+	"errors"
+	"fmt"
+	"runtime"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/langbiang/langbiang/pkg/buffer"
+	"github.com/langbiang/langbiang/pkg/telemetry"
+	"github.com/langbiang/langbiang/pkg/uplink"
+	"github.com/langbiang/langbiang/pkg/wire"
+)
+
+// logPart shows the log to the uplink, which must not know package buffer.
+type logPart struct{ *buffer.Log }
+
+func toWire(p buffer.Pos) wire.Pos {
+	if p.IsZero() {
+		return wire.Pos{}
+	}
+	return wire.Pos{Epoch: wire.EpochFrom(p.Epoch), Seq: p.Seq}
+}
+
+func fromWire(p wire.Pos) buffer.Pos {
+	if p == (wire.Pos{}) {
+		return buffer.Pos{}
+	}
+	return buffer.Pos{Epoch: p.Epoch.Bytes(), Seq: p.Seq}
+}
+
+func (l logPart) Read(after wire.Pos, max int, fn func(uplink.Record) error) error {
+	return l.Log.Read(fromWire(after), max, func(r buffer.Record) error {
+		return fn(uplink.Record{Pos: toWire(r.Pos), Payload: r.Payload})
+	})
+}
+
+func (l logPart) Oldest() (wire.Pos, bool) {
+	p, ok := l.Log.Oldest()
+	return toWire(p), ok
+}
+
+func (l logPart) Last() (wire.Pos, bool) {
+	p, ok := l.Log.Last()
+	return toWire(p), ok
+}
+
+func (l logPart) SetSafe(p wire.Pos) { l.Log.SetSafe(fromWire(p)) }
+
+// newUplink makes the uplink of the agent.
+func (a *Agent) newUplink(version string, schema *telemetry.Schema) (*uplink.Uplink, error) {
+	cfg := &a.plan.Config
+	u, err := uplink.New(uplink.Config{
+		URL: cfg.Hub.URL, Edge: cfg.Edge.ID, Epoch: a.recorder.epoch, Logger: a.logger, Metrics: a.metrics,
+		Hello: func(h *wire.Hello) {
+			t := a.clock.Now()
+			h.Site, h.Version, h.Platform = cfg.Edge.Site, version, runtime.GOOS+"/"+runtime.GOARCH
+			h.Schema, h.Series, h.Devices = a.recorder.schema.Key, len(schema.Series), len(schema.Devices)
+			h.Clock = wire.Clock{Now: t.Ms, Trusted: t.Trusted, Era: t.Era}
+		},
+		Retime: func(boot [16]byte) (int64, bool) {
+			offset, err := a.boots.offset(boot)
+			if err != nil && !errors.Is(err, errTimeUnknown) {
+				a.logger.Error("offset of a boot cannot be kept", "err", err)
+			}
+			return offset, err == nil
+		},
+		ObserveHub: func(offset, rtt time.Duration) { a.clock.ObserveHub(offset.Milliseconds(), rtt.Milliseconds()) },
+		Snapshot:   a.recorder.values.append,
+	}, logPart{a.log})
+	if err != nil {
+		return nil, fmt.Errorf("hub.url: %w", err)
+	}
+	return u, nil
+}
+
+// registerMetrics adds the numbers of the collector and the recorder.
+func (a *Agent) registerMetrics() {
+	counter := func(name, help string, value func() float64) {
+		a.metrics.MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{Name: "langbiang_edge_" + name, Help: help}, value))
+	}
+	gauge := func(name, help string, value func() float64) {
+		a.metrics.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "langbiang_edge_" + name, Help: help}, value))
+	}
+	counter("frames_total", "Frames cut.", func() float64 { return float64(a.recorder.frames.Load()) })
+	counter("readings_total", "Readings that went into frames.", func() float64 { return float64(a.recorder.readings.Load()) })
+	counter("readings_lost_total", "Readings that could not be encoded.", func() float64 { return float64(a.recorder.lost.Load()) })
+	counter("readings_duplicate_total", "Readings dropped: the series had one of that millisecond.", func() float64 { d, _ := a.collect.dropped(); return float64(d) })
+	counter("readings_overflow_total", "Readings dropped: more came than memory is set aside for.", func() float64 { _, u := a.collect.dropped(); return float64(u) })
+	gauge("devices", "Devices that are read.", func() float64 { return float64(len(a.plan.Devices)) })
+	gauge("devices_up", "Devices that answer.", func() float64 { return float64(a.collect.answering()) })
+	gauge("clock_trusted", "1 when log time is true time.", func() float64 {
+		if a.clock.Now().Trusted {
+			return 1
+		}
+		return 0
+	})
+}

@@ -1,0 +1,53 @@
+package edge
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+
+	"github.com/langbiang/langbiang/pkg/internal/settings"
+)
+
+// Main runs the command line of langbiang-edge and returns its exit status: 0
+// fine, 1 it failed, 2 the configuration or the call is wrong.
+func Main(ctx context.Context, version string, args []string, stdout, stderr io.Writer) int {
+	defaults := DefaultConfig()
+	p := settings.Program[*Plan]{
+		Name: "langbiang-edge", Short: "The Langbiang agent: reads the devices of a gateway and sends their readings to the hub",
+		Version: version, ConfigPath: "/etc/langbiang/edge.yaml", Defaults: &defaults,
+		Load: func(path string, o *settings.Overrides) (*Plan, error) {
+			return Load(path, func(c *Config) error { return o.Apply(c) })
+		},
+		Commands: []settings.Command[*Plan]{
+			{Use: "run", Short: "run the agent until it is told to stop", Run: run},
+			{Use: "check", Short: "say everything that is wrong with the configuration, and change nothing", Run: check},
+		},
+	}
+	return p.Main(ctx, args, stdout, stderr)
+}
+
+func run(ctx context.Context, c settings.Call, plan *Plan) error {
+	logger := settings.NewLogger(c.Stderr, plan.Config.Log.Level, plan.Config.Log.Format)
+	for _, w := range plan.Warnings {
+		logger.Warn("configuration", "warning", w.Error())
+	}
+	a, err := Open(plan, c.Version, logger)
+	if err != nil {
+		return err
+	}
+	return errors.Join(a.Run(ctx), a.Close())
+}
+
+func check(_ context.Context, c settings.Call, plan *Plan) error {
+	for _, w := range plan.Warnings {
+		_, _ = fmt.Fprintf(c.Stderr, "%s (warning)\n", w.Error())
+	}
+	points := 0
+	for _, d := range plan.Devices {
+		points += len(d.Points)
+	}
+	_, err := fmt.Fprintf(c.Stdout, "%s: fine: edge %s, %s, %s, %s\n", c.Config, plan.Config.Edge.ID,
+		settings.Count(len(plan.Connections), "connection"), settings.Count(len(plan.Devices), "device"), settings.Count(points, "point"))
+	return err
+}

@@ -1,0 +1,163 @@
+package edge
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"sync/atomic"
+	"time"
+
+	"github.com/langbiang/langbiang/pkg/buffer"
+	"github.com/langbiang/langbiang/pkg/telemetry"
+	"github.com/langbiang/langbiang/pkg/wire"
+)
+
+// recorder cuts what the collector holds into frames and writes them to the log.
+// It belongs to the goroutine that calls run; its counters may be read from any.
+type recorder struct {
+	log     *buffer.Log
+	collect *collector
+	encoder *wire.Encoder
+	logger  *slog.Logger
+	epoch   wire.Epoch
+	prev    wire.Pos // goes into the first frame
+	schema  buffer.Attachment
+	boot    [16]byte
+	seq     uint64
+	frame   wire.Frame
+	refused bool // the disk took no commit the last time
+	values  *lastValues
+
+	frames, readings, lost atomic.Uint64
+}
+
+func newRecorder(log *buffer.Log, collect *collector, schema *telemetry.Schema, epoch wire.Epoch, prev wire.Pos, boot [16]byte, logger *slog.Logger) (*recorder, error) {
+	data, hash, err := wire.EncodeSchema(nil, schema)
+	if err != nil {
+		return nil, fmt.Errorf("the devices cannot be described to the hub: %w", err)
+	}
+	r := &recorder{
+		log: log, collect: collect, encoder: wire.NewEncoder(schema), logger: logger,
+		epoch: epoch, prev: prev, boot: boot, schema: buffer.Attachment{Key: hash, Data: data},
+		values: newLastValues(schema),
+	}
+	r.frame.Schema = hash
+	return r, nil
+}
+
+// run cuts a frame every send and commits every commit, until ctx ends; then it
+// cuts and commits once more. It keeps running while the disk refuses: the log
+// holds the newest frames in memory meanwhile.
+func (r *recorder) run(ctx context.Context, send, quiet, commit time.Duration, alive func()) error {
+	sends, commits := time.NewTicker(send), time.NewTicker(commit)
+	defer sends.Stop()
+	defer commits.Stop()
+	for {
+		select {
+		case <-sends.C:
+			if err := r.cut(quiet); err != nil {
+				return err
+			}
+			alive()
+		case <-r.collect.full:
+			if err := r.cut(quiet); err != nil {
+				return err
+			}
+		case <-commits.C:
+			r.commit()
+		case <-ctx.Done():
+			if err := r.cut(0); err != nil {
+				return err
+			}
+			r.commit()
+			return nil
+		}
+	}
+}
+
+func (r *recorder) cut(quiet time.Duration) error {
+	if !r.collect.cut(&r.frame, quiet) {
+		return nil
+	}
+	return r.store(&r.frame)
+}
+
+// store writes the frame to the log, in several parts when it is too large for
+// one message.
+func (r *recorder) store(f *wire.Frame) error {
+	f.Epoch, f.Seq, f.Prev = r.epoch, r.seq+1, wire.Pos{}
+	if f.Seq == 1 {
+		f.Prev = r.prev
+	}
+	f.Boot = [16]byte{}
+	if f.Untimed {
+		f.Boot = r.boot
+	}
+	payload, err := r.encoder.Encode(nil, f)
+	switch {
+	case errors.Is(err, wire.ErrTooLarge) && len(f.Readings) > 1:
+		return r.split(f)
+	case err != nil:
+		// What cannot be encoded is our fault, and must not stop the rest.
+		r.lost.Add(uint64(len(f.Readings)))
+		r.logger.Error("readings lost: frame cannot be encoded", "readings", len(f.Readings), "err", err)
+		return nil
+	}
+	at := f.W
+	if f.Untimed {
+		at = 0
+	}
+	if err := r.log.Append(f.Seq, payload, at, r.schema); err != nil {
+		return fmt.Errorf("log: %w", err)
+	}
+	r.seq = f.Seq
+	r.values.update(f)
+	r.frames.Add(1)
+	r.readings.Add(uint64(len(f.Readings)))
+	return nil
+}
+
+// split cuts a frame at the median of its times. Readings that all belong to one
+// millisecond are cut anywhere; the second part then comes late, but it comes.
+func (r *recorder) split(f *wire.Frame) error {
+	rs := f.Readings
+	slices.SortStableFunc(rs, func(a, b telemetry.Reading) int {
+		switch {
+		case a.Time < b.Time:
+			return -1
+		case a.Time > b.Time:
+			return 1
+		}
+		return 0
+	})
+	mid := len(rs) / 2
+	for mid < len(rs)-1 && rs[mid].Time == rs[mid-1].Time {
+		mid++
+	}
+	a, b := *f, *f
+	a.Readings, b.Readings = rs[:mid], rs[mid:]
+	a.W = max(f.PrevW, min(f.W, rs[mid-1].Time))
+	b.PrevW, b.Marks = a.W, nil
+	if err := r.store(&a); err != nil {
+		return err
+	}
+	return r.store(&b)
+}
+
+// commit makes what was cut durable and tells those who wait for it.
+func (r *recorder) commit() {
+	upTo := r.collect.newest()
+	err := r.log.Commit()
+	switch {
+	case err != nil && !r.refused:
+		r.logger.Error("the disk refuses the log; the newest frames wait in memory", "err", err)
+	case err == nil && r.refused:
+		r.logger.Info("the disk takes the log again")
+	}
+	r.refused = err != nil
+	if err == nil {
+		r.collect.commit(upTo)
+	}
+}

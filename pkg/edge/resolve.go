@@ -1,0 +1,315 @@
+package edge
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	"github.com/langbiang/langbiang/pkg/driver"
+	"github.com/langbiang/langbiang/pkg/driver/modbus"
+	"github.com/langbiang/langbiang/pkg/driver/mqtt"
+	"github.com/langbiang/langbiang/pkg/internal/strictyaml"
+	"github.com/langbiang/langbiang/pkg/profile"
+	"github.com/langbiang/langbiang/pkg/telemetry"
+)
+
+// problems fills in a connection's defaults and returns what is wrong with it.
+func problems(src driver.Source) (ps []driver.Problem) {
+	switch c := src.(type) {
+	case *modbus.Config:
+		c.ApplyDefaults()
+		for _, p := range c.Validate() {
+			ps = append(ps, driver.Problem{Field: p.Field, Msg: p.Msg})
+		}
+	case *mqtt.Config:
+		c.ApplyDefaults()
+		for _, p := range c.Validate() {
+			ps = append(ps, driver.Problem{Field: p.Field, Msg: p.Msg})
+		}
+	}
+	return ps
+}
+
+func (c *checker) connections(plan *Plan) {
+	seen := map[string]int{}
+	for i := range c.cfg.Connections {
+		cc := &c.cfg.Connections[i]
+		c.id(cc.ID, seen, i, "connections")
+		sources := cc.sources()
+		if len(sources) != 1 {
+			if !c.faulted("connections", i) {
+				c.fault(fmt.Sprintf("needs exactly one kind, has %d", len(sources)), "one of "+strings.Join(connectionKinds, ", "), "connections", i)
+			}
+			continue
+		}
+		src := sources[0]
+		for _, p := range problems(src) {
+			if !c.faulted("connections", i, src.Kind(), p.Field) {
+				c.fault(p.Msg, p.Hint, "connections", i, src.Kind(), p.Field)
+			}
+		}
+		plan.Connections = append(plan.Connections, Connection{ID: cc.ID, Source: src})
+	}
+}
+
+// id checks the id of an entry of a list.
+func (c *checker) id(id string, seen map[string]int, i int, list string) {
+	switch first, dup := seen[id]; {
+	case id == "":
+		if !c.faulted(list, i, "id") {
+			c.fault("must be set", "", list, i, "id")
+		}
+	case !namePattern.MatchString(id):
+		c.fault(fmt.Sprintf("%q is not an id", id), "use letters, digits, _ . and -, at most 128", list, i, "id")
+	case dup:
+		c.fault(fmt.Sprintf("%q is taken", id), fmt.Sprintf("the entry at %s has it already", c.doc.At(list, first, "id")), list, i, "id")
+	default:
+		seen[id] = i
+	}
+}
+
+func (c *checker) devices(plan *Plan, library *profile.Library) {
+	seen := map[string]int{}
+	units := map[string]int{} // connection and unit -> device
+	total := 0
+	for i := range c.cfg.Devices {
+		dc := &c.cfg.Devices[i]
+		c.id(dc.ID, seen, i, "devices")
+		conn := slices.IndexFunc(plan.Connections, func(x Connection) bool { return x.ID == dc.Connection })
+		if conn < 0 && !c.knownConnection(dc.Connection) && !c.faulted("devices", i, "connection") {
+			msg := fmt.Sprintf("there is no connection %q", dc.Connection)
+			if dc.Connection == "" {
+				msg = "must be set"
+			}
+			c.fault(msg, strictyaml.Meant(dc.Connection, c.connectionIDs()), "devices", i, "connection")
+		}
+		d, err := c.device(i, dc, library)
+		if err != nil {
+			plan.Disabled[dc.ID] = err
+			continue
+		}
+		if d == nil || conn < 0 {
+			continue
+		}
+		if cn := &plan.Connections[conn]; cn.Source.Kind() == "modbus" {
+			c.modbusDevice(i, dc, d, cn, units)
+		} else {
+			c.otherDevice(i, dc, d, cn)
+		}
+		if total += len(d.Points) + 1; total > telemetry.MaxSeries {
+			c.fault("too many points", fmt.Sprintf("an edge has at most %d", telemetry.MaxSeries), "devices", i)
+			return
+		}
+		plan.Devices = append(plan.Devices, d)
+		plan.Connections[conn].Devices = append(plan.Connections[conn].Devices, d)
+	}
+	if len(plan.Devices) > telemetry.MaxDevices {
+		c.fault("too many devices", fmt.Sprintf("an edge has at most %d", telemetry.MaxDevices), "devices")
+	}
+}
+
+func (c *checker) knownConnection(id string) bool {
+	return id != "" && slices.Contains(c.connectionIDs(), id)
+}
+
+func (c *checker) connectionIDs() []string {
+	var ids []string
+	for i := range c.cfg.Connections {
+		ids = append(ids, c.cfg.Connections[i].ID)
+	}
+	return ids
+}
+
+// device resolves one device. The error is a fault of its profile's own file,
+// which disables the device alone; faults of edge.yaml go to the list.
+func (c *checker) device(i int, dc *DeviceConfig, library *profile.Library) (*driver.Device, error) {
+	d := &driver.Device{ID: dc.ID, Profile: dc.Profile, Interval: dc.Interval}
+	before := len(c.errs)
+	switch {
+	case dc.Interval == 0:
+		d.Interval = defaultInterval
+	case !c.faulted("devices", i, "interval"):
+		c.atLeast(int64(dc.Interval), 100_000_000, "100ms", "devices", i, "interval")
+	}
+	var points []profile.Point
+	if dc.Profile != "" {
+		p, err := library.Get(dc.Profile)
+		switch {
+		case errors.Is(err, profile.ErrUnknown):
+			c.fault(fmt.Sprintf("there is no profile %q", dc.Profile), strictyaml.Meant(dc.Profile, library.IDs()), "devices", i, "profile")
+			return nil, nil
+		case err != nil:
+			c.warnings = append(c.warnings, c.doc.Fault([]any{"devices", i, "profile"},
+				fmt.Sprintf("profile %s is faulty, so %s is disabled", dc.Profile, dc.ID), err.Error()))
+			return nil, err
+		}
+		var rerr error
+		points, d.Revision, d.With, rerr = p.Resolve(dc.Revision, dc.With)
+		if rerr != nil {
+			var faults profile.FieldErrors
+			if !errors.As(rerr, &faults) {
+				return nil, rerr
+			}
+			for _, f := range faults {
+				c.fault(f.Msg, f.Hint, dotted([]any{"devices", i}, f.Field)...)
+			}
+			return nil, nil
+		}
+		d.Modbus, d.MQTT = p.Modbus, p.ResolveMQTT(d.With)
+	} else if len(dc.Points) == 0 {
+		c.fault("needs a profile or points", "name a profile such as renke/cwt-uwd, or list points: here", "devices", i)
+	}
+	points = c.inlinePoints(i, dc, points)
+	c.labels(i, dc)
+	d.Labels = telemetry.NewLabels(dc.Labels)
+	d.Points = points
+	d.Convert = make([]driver.Linear, len(points))
+	for j := range points {
+		d.Convert[j] = c.convert(&points[j], dc)
+	}
+	for _, name := range slices.Sorted(maps.Keys(dc.Adjust)) {
+		if !slices.ContainsFunc(points, func(p profile.Point) bool { return p.ID == name }) {
+			c.fault(fmt.Sprintf("the device has no point %q", name), strictyaml.Meant(name, pointIDs(points)), "devices", i, "adjust", name)
+		}
+	}
+	if len(c.errs) > before {
+		return nil, nil
+	}
+	return d, nil
+}
+
+// inlinePoints checks the points that stand in edge.yaml and adds them; one with
+// the id of a profile's point replaces it.
+func (c *checker) inlinePoints(i int, dc *DeviceConfig, points []profile.Point) []profile.Point {
+	points = slices.Clone(points)
+	seen := map[string]int{}
+	for j := range dc.Points {
+		pt := dc.Points[j]
+		if first, dup := seen[pt.ID]; dup && pt.ID != "" {
+			c.fault(fmt.Sprintf("%q is taken", pt.ID), fmt.Sprintf("the point at %s has it already", c.doc.At("devices", i, "points", first, "id")), "devices", i, "points", j, "id")
+		} else {
+			seen[pt.ID] = j
+		}
+		for _, e := range profile.CheckPoint(&pt, c.quantities) {
+			if at := dotted([]any{"devices", i, "points", j}, e.Field); !c.faulted(at...) {
+				c.fault(e.Msg, e.Hint, at...)
+			}
+		}
+		if k := slices.IndexFunc(points, func(p profile.Point) bool { return p.ID == pt.ID }); k >= 0 {
+			points[k] = pt
+		} else {
+			points = append(points, pt)
+		}
+	}
+	return points
+}
+
+func (c *checker) labels(i int, dc *DeviceConfig) {
+	for _, name := range slices.Sorted(maps.Keys(dc.Labels)) {
+		switch {
+		case slices.Contains(reservedLabels, name):
+			c.fault(fmt.Sprintf("the label %q is given by the hub", name), "choose another name", "devices", i, "labels", name)
+		case !labelPattern.MatchString(name) || strings.HasPrefix(name, "__"):
+			c.fault(fmt.Sprintf("%q is not a label name", name), "use letters, digits and _, not a digit or __ first", "devices", i, "labels", name)
+		case len(dc.Labels[name]) > telemetry.MaxValueLen:
+			c.fault("too long", fmt.Sprintf("at most %d bytes", telemetry.MaxValueLen), "devices", i, "labels", name)
+		}
+	}
+	if len(dc.Labels) > telemetry.MaxLabels {
+		c.fault("too many labels", fmt.Sprintf("at most %d", telemetry.MaxLabels), "devices", i, "labels")
+	}
+}
+
+// convert joins the conversion to the canonical unit and the adjustment. A unit
+// that cannot be converted has been reported by then.
+func (c *checker) convert(pt *profile.Point, dc *DeviceConfig) driver.Linear {
+	l := driver.Linear{Factor: 1}
+	if f, o, ok := pt.Conversion(c.quantities); ok {
+		l = driver.Linear{Factor: f, Offset: o}
+	}
+	if a, ok := dc.Adjust[pt.ID]; ok {
+		scale := 1.0
+		if a.Scale != nil {
+			scale = *a.Scale
+		}
+		l = driver.Linear{Factor: l.Factor * scale, Offset: l.Offset*scale + a.Offset}
+	}
+	return l
+}
+
+// dotted extends a path by a field such as "valid.max".
+func dotted(path []any, field string) []any {
+	if field == "" {
+		return path
+	}
+	for part := range strings.SplitSeq(field, ".") {
+		path = append(path, part)
+	}
+	return path
+}
+
+// modbusDevice checks what only a device on a Modbus line has.
+func (c *checker) modbusDevice(i int, dc *DeviceConfig, d *driver.Device, cn *Connection, units map[string]int) {
+	switch {
+	case dc.Unit != nil:
+		d.Unit = *dc.Unit
+	case d.Modbus.Unit != 0:
+		d.Unit = d.Modbus.Unit
+	default:
+		c.fault("must be set", "the unit id that the device answers to, 1 to 247", "devices", i, "unit")
+		return
+	}
+	if d.Unit < 0 || d.Unit > 255 {
+		c.fault(fmt.Sprintf("%d is not a unit id", d.Unit), "1 to 247 on a serial line, 0 to 255 behind TCP", "devices", i, "unit")
+		return
+	}
+	key := fmt.Sprintf("%s/%d", cn.ID, d.Unit)
+	if first, dup := units[key]; dup {
+		c.fault(fmt.Sprintf("unit %d of connection %q is read by %q already", d.Unit, cn.ID, c.cfg.Devices[first].ID),
+			fmt.Sprintf("see %s; every device on a line needs a unit id of its own", c.doc.At("devices", first)), "devices", i, "unit")
+	} else {
+		units[key] = i
+	}
+	for j := range d.Points {
+		if a, _ := d.Points[j].Area(); a == profile.AreaNone {
+			c.fault(fmt.Sprintf("point %q has no register, but connection %q is Modbus", d.Points[j].ID, cn.ID),
+				"give it holding, input, coil or discrete, or use an MQTT connection", "devices", i, "connection")
+			return
+		}
+	}
+}
+
+// otherDevice refuses Modbus points on a connection that is none.
+func (c *checker) otherDevice(i int, dc *DeviceConfig, d *driver.Device, cn *Connection) {
+	if dc.Unit != nil {
+		c.fault(fmt.Sprintf("connection %q is not Modbus", cn.ID), "remove unit, or choose a Modbus connection", "devices", i, "unit")
+	}
+	for j := range d.Points {
+		if a, _ := d.Points[j].Area(); a != profile.AreaNone {
+			c.fault(fmt.Sprintf("point %q is a register, but connection %q is not Modbus", d.Points[j].ID, cn.ID),
+				"choose a Modbus connection", "devices", i, "connection")
+			return
+		}
+	}
+}
+
+func pointIDs(points []profile.Point) []string {
+	var ids []string
+	for j := range points {
+		ids = append(ids, points[j].ID)
+	}
+	return ids
+}
+
+// describe is the device as the hub shows it.
+func describe(d *driver.Device, connection string) telemetry.Device {
+	address := d.With["camera"]
+	if a, _ := d.Points[0].Area(); a != profile.AreaNone {
+		address = fmt.Sprintf("unit %d", d.Unit)
+	} else if address == "" {
+		address = d.Points[0].Topic
+	}
+	return telemetry.Device{ID: d.ID, Profile: d.Profile, Revision: d.Revision, Connection: connection, Address: address}
+}
