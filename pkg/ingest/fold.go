@@ -1,0 +1,209 @@
+package ingest
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"math"
+	"slices"
+
+	"github.com/langbiang/langbiang/pkg/telemetry"
+	"github.com/langbiang/langbiang/pkg/wire"
+)
+
+// staleMarker is the value by which the store and PromQL know that a series has
+// no value from here on (Prometheus' StaleNaN).
+var staleMarker = math.Float64frombits(0x7ff0000000000002)
+
+// What is wrong with a frame that decodes; it is refused.
+var (
+	errUntimed   = errors.New("its times are not known yet")
+	errWatermark = errors.New("its watermark goes backward")
+	errSeries    = errors.New("a reading names a series that its schema does not have")
+)
+
+// check says what is wrong with a frame that follows, or nil.
+func (e *edge) check(f *wire.Frame, s *schema) error {
+	switch {
+	case f.Untimed:
+		return errUntimed
+	case f.W < f.PrevW, e.sameRun(f) && f.W < e.w:
+		return errWatermark
+	}
+	n := uint32(len(s.Series))
+	for i := range f.Readings {
+		if f.Readings[i].Series >= n {
+			return fmt.Errorf("%w: %d of %d", errSeries, f.Readings[i].Series, n)
+		}
+	}
+	return nil
+}
+
+// sameRun reports whether the frame's watermark goes on from the edge's.
+func (e *edge) sameRun(f *wire.Frame) bool {
+	return e.hasW && f.Epoch == e.wEpoch && f.Era == e.era
+}
+
+// ahead returns the newest time in the frame.
+func ahead(f *wire.Frame) int64 {
+	t := f.W
+	for i := range f.Readings {
+		t = max(t, f.Readings[i].Time)
+	}
+	return t
+}
+
+// tally counts what a frame brought.
+type tally struct{ readings, late, bad, text, stored int }
+
+// fold appends the frame's readings to the store and shows them to the rules. The
+// frame has passed check. An error is the store's.
+func (w *worker) fold(e *edge, f *wire.Frame) (n tally, err error) {
+	prev := f.PrevW
+	if e.sameRun(f) {
+		prev = max(prev, e.w)
+	}
+	if n, err = w.store(e, f, prev); err != nil {
+		return n, err
+	}
+	if e.fold != nil {
+		w.evaluate(e, f, prev)
+	}
+	e.hasW, e.w, e.wEpoch, e.era = true, f.W, f.Epoch, f.Era
+	return n, nil
+}
+
+// store appends all readings.
+func (w *worker) store(e *edge, f *wire.Frame, prev int64) (n tally, err error) {
+	b := e.cur
+	n.readings = len(f.Readings)
+	for i := range f.Readings {
+		r := &f.Readings[i]
+		s := &b.series[r.Series]
+		q := normal(telemetry.Check(r.Value, r.Quality))
+		r.Quality = q
+		late := r.Time <= prev-s.lag || r.Time > f.W-s.lag
+		last := &e.onTime[r.Series]
+		if late {
+			n.late++
+			last = &e.late[r.Series]
+		}
+		bad := q >= telemetry.NewQuality(telemetry.Bad, 0)
+		if bad {
+			n.bad++
+		}
+		switch {
+		case s.text:
+			n.text++
+		case !bad:
+			n.stored++
+			if err = w.append(s, late, r.Time, r.Value); err != nil {
+				return n, err
+			}
+		case *last < uint8(telemetry.NewQuality(telemetry.Bad, 0)):
+			if err = w.append(s, late, r.Time, staleMarker); err != nil {
+				return n, err
+			}
+		}
+		if *last != uint8(q) {
+			*last = uint8(q)
+			if err = w.appendQuality(s, b.bound[r.Series].Quantity, late, r.Time, q); err != nil {
+				return n, err
+			}
+		}
+	}
+	return n, nil
+}
+
+// normal maps the status that no version writes to bad, so that noQuality stays
+// ours.
+func normal(q telemetry.Quality) telemetry.Quality {
+	if q >= 0xc0 {
+		return telemetry.BadQuality(q.Reason())
+	}
+	return q
+}
+
+func (w *worker) append(s *series, late bool, t int64, v float64) (err error) {
+	if !late {
+		s.ref, err = w.sample(s.ref, s.labels, t, v)
+		return err
+	}
+	w.labels = with(w.labels, s.labels, telemetry.LabelLate, lateValue)
+	s.lateRef, err = w.sample(s.lateRef, w.labels, t, v)
+	return err
+}
+
+func (w *worker) appendQuality(s *series, quantity string, late bool, t int64, q telemetry.Quality) (err error) {
+	w.labels = ofQuality(w.labels, s.labels, quantity)
+	if !late {
+		s.qualityRef, err = w.sample(s.qualityRef, w.labels, t, float64(q))
+		return err
+	}
+	w.labels2 = with(w.labels2, w.labels, telemetry.LabelLate, lateValue)
+	s.lateQualityRef, err = w.sample(s.lateQualityRef, w.labels2, t, float64(q))
+	return err
+}
+
+func (w *worker) sample(ref uint64, lset []telemetry.Label, t int64, v float64) (uint64, error) {
+	w.batch++
+	got, err := w.app.Append(ref, lset, t, v)
+	if err != nil {
+		if w.g.cfg.SampleError != nil && w.g.cfg.SampleError(err) {
+			w.g.metrics.unstored.Inc()
+			return ref, nil
+		}
+		return ref, fmt.Errorf("ingest: append: %w", err)
+	}
+	return got, nil
+}
+
+// cut is an unobserved interval.
+type cut struct{ from, to int64 }
+
+// cuts returns the frame's unobserved intervals in the order of the log: its
+// marks, and the time between the known watermark and the one that the frame goes
+// on from, when nothing else accounts for it.
+func (w *worker) cutsOf(e *edge, f *wire.Frame) []cut {
+	cuts := w.cuts[:0]
+	covered := !e.hasW || e.w == f.PrevW || e.sameRun(f) && f.PrevW < e.w
+	for _, m := range f.Marks {
+		cuts = append(cuts, cut{m.From, m.To})
+		covered = covered || m.Kind != wire.MarkStall && m.From <= e.w && m.To >= f.PrevW
+	}
+	if !covered {
+		cuts = append(cuts, cut{e.w, f.PrevW})
+	}
+	slices.SortStableFunc(cuts, func(a, b cut) int { return cmp.Compare(a.from, b.from) })
+	w.cuts = cuts
+	return cuts
+}
+
+// evaluate shows the frame's on-time readings to the rules, part by part between
+// the unobserved intervals.
+func (w *worker) evaluate(e *edge, f *wire.Frame, prev int64) {
+	at := prev
+	for _, c := range w.cutsOf(e, f) {
+		if c.from > at && c.from <= f.W {
+			e.observe(f, at, c.from)
+			e.fold.Advance(c.from)
+			at = c.from
+		}
+		e.fold.Unobserved(c.from, c.to)
+	}
+	e.observe(f, at, f.W)
+	e.fold.Advance(f.W)
+}
+
+// observe shows the readings with a time in (after, upTo], each series by its lag.
+func (e *edge) observe(f *wire.Frame, after, upTo int64) {
+	b := e.cur
+	for i := range f.Readings {
+		r := &f.Readings[i]
+		s := &b.series[r.Series]
+		if r.Time <= after-s.lag || r.Time > upTo-s.lag || s.text {
+			continue
+		}
+		e.fold.Observe(r.Series, r.Time, r.Value, r.Quality)
+	}
+}
