@@ -122,9 +122,10 @@ type Transition struct {
 	Alert Alert     `json:"alert"`
 }
 
-// Entry is a transition in the alert log. Sequence counts from 1 without holes
-// within a generation; a log that was restored from a backup starts a new
-// generation.
+// Entry is a transition in the alert log. Sequence counts from 1 without holes.
+// A log that was restored from a backup goes on counting where the backup ended,
+// in a new generation: the same number may then name two entries, but not the
+// same number and generation.
 type Entry struct {
 	Generation string    `json:"generation"`
 	Sequence   uint64    `json:"sequence"`

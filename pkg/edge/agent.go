@@ -2,8 +2,6 @@ package edge
 
 import (
 	"context"
-	"crypto/rand"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -60,11 +58,6 @@ func Open(plan *Plan, version string, logger *slog.Logger) (a *Agent, err error)
 		}
 	}()
 	a.metrics.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
-	source, err := clock.System()
-	if err != nil {
-		return a, fmt.Errorf("clock: %w", err)
-	}
-	a.clock = clock.New(source, clock.Options{TrustAlways: cfg.Clock.Trust == "always"})
 	if err := os.MkdirAll(cfg.DataDir, 0o750); err != nil {
 		return a, fmt.Errorf("data folder: %w", err)
 	}
@@ -73,8 +66,10 @@ func Open(plan *Plan, version string, logger *slog.Logger) (a *Agent, err error)
 		MaxSize: int64(cfg.Buffer.MaxSize), MaxAge: cfg.Buffer.MaxAge, Keep: cfg.Buffer.Keep,
 		Logger: logger, Metrics: a.metrics,
 		Now: func() int64 {
-			if t := a.clock.Now(); t.Trusted {
-				return t.Ms
+			if a.clock != nil {
+				if t := a.clock.Now(); t.Trusted {
+					return t.Ms
+				}
 			}
 			return 0
 		},
@@ -85,8 +80,16 @@ func Open(plan *Plan, version string, logger *slog.Logger) (a *Agent, err error)
 	if err != nil {
 		return a, fmt.Errorf("log %s: %w", dir, err)
 	}
-	a.boots = newBootTimes(a.log, a.clock)
-	epoch, prev, lastW, err := beginEpoch(a.log)
+	end := endOf(a.log)
+	source, err := clock.System()
+	if err != nil {
+		return a, fmt.Errorf("clock: %w", err)
+	}
+	a.clock = clock.New(source, clock.Options{TrustAlways: cfg.Clock.Trust == "always", Floor: end.watermark})
+	if a.boots, err = newBootTimes(a.log, a.clock, end); err != nil {
+		return a, err
+	}
+	begun, err := beginEpoch(a.log, logger)
 	if err != nil {
 		return a, err
 	}
@@ -98,11 +101,11 @@ func Open(plan *Plan, version string, logger *slog.Logger) (a *Agent, err error)
 	}
 	collect, schema := newCollector(plan.Devices, plan.Quantities, func(d *driver.Device) telemetry.Device { return describe(d, connections[d]) }, a.clock, logger)
 	a.collect = collect
-	a.recorder, err = newRecorder(a.log, collect, schema, epoch, prev, a.clock.BootID(), logger)
+	a.recorder, err = newRecorder(a.log, collect, schema, begun, end.pos, a.clock.BootID(), logger)
 	if err != nil {
 		return a, err
 	}
-	collect.begin(lastW)
+	collect.begin(end.watermark)
 	for _, c := range plan.Connections {
 		if len(c.Devices) == 0 {
 			continue
@@ -235,55 +238,4 @@ func (a *Agent) serve(ctx context.Context) error {
 		return err
 	}
 	return nil
-}
-
-// beginEpoch reads the instance's identity, or makes it at the first start, and
-// gives this start an epoch that was never used, on disk before its first frame.
-// It returns where the log ended before, and the watermark there (0: unknown).
-func beginEpoch(log *buffer.Log) (epoch wire.Epoch, prev wire.Pos, lastW int64, err error) {
-	const instanceKey, startsKey = "instance", "starts"
-	id, ok := log.Meta(instanceKey)
-	if !ok || len(id) != len(epoch.Instance) {
-		id = make([]byte, len(epoch.Instance))
-		if _, err := rand.Read(id); err != nil {
-			return epoch, prev, 0, fmt.Errorf("random numbers: %w", err)
-		}
-		if err := log.SetMeta(instanceKey, id); err != nil {
-			return epoch, prev, 0, fmt.Errorf("identity of the log: %w", err)
-		}
-	}
-	copy(epoch.Instance[:], id)
-	if b, ok := log.Meta(startsKey); ok && len(b) == 4 {
-		epoch.Start = binary.BigEndian.Uint32(b)
-	}
-	epoch.Start++
-	var r [4]byte
-	if _, err := rand.Read(r[:]); err != nil {
-		return epoch, prev, 0, fmt.Errorf("random numbers: %w", err)
-	}
-	epoch.Random = binary.BigEndian.Uint32(r[:])
-	if err := log.SetMeta(startsKey, binary.BigEndian.AppendUint32(nil, epoch.Start)); err != nil {
-		return epoch, prev, 0, fmt.Errorf("start counter: %w", err)
-	}
-	if last, ok := log.Last(); ok {
-		prev = wire.Pos{Epoch: wire.EpochFrom(last.Epoch), Seq: last.Seq}
-		lastW = watermarkAt(log, last)
-	}
-	if err := log.Begin(epoch.Bytes()); err != nil {
-		return epoch, prev, 0, fmt.Errorf("new epoch: %w", err)
-	}
-	return epoch, prev, lastW, nil
-}
-
-// watermarkAt returns the watermark of the frame at p, 0 when it cannot be read
-// or was not in true time.
-func watermarkAt(log *buffer.Log, p buffer.Pos) (w int64) {
-	found := errors.New("found")
-	_ = log.Read(buffer.Pos{Epoch: p.Epoch, Seq: p.Seq - 1}, 1, func(r buffer.Record) error {
-		if h, err := wire.PeekFrame(r.Payload); err == nil && !h.Untimed && r.Pos == p {
-			w = h.W
-		}
-		return found
-	})
-	return w
 }

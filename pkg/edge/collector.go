@@ -282,7 +282,10 @@ func (c *collector) cut(f *wire.Frame, quiet time.Duration) bool {
 func (c *collector) step(t clock.Time) {
 	if t.Trusted && !c.trusted {
 		if offset, ok := c.clock.OffsetOfBoot(); ok {
+			// The same instant under its true name: time goes on, although the
+			// clock counts a new era.
 			c.shift(offset)
+			c.era = t.Era
 		}
 		c.trusted = true
 	}

@@ -61,7 +61,7 @@ func (a *Agent) newUplink(version string, schema *telemetry.Schema) (*uplink.Upl
 			h.Clock = wire.Clock{Now: t.Ms, Trusted: t.Trusted, Era: t.Era}
 		},
 		Retime: func(boot [16]byte) (int64, bool) {
-			offset, err := a.boots.offset(boot)
+			offset, _, err := a.boots.offset(boot)
 			if err != nil && !errors.Is(err, errTimeUnknown) {
 				a.logger.Error("offset of a boot cannot be kept", "err", err)
 			}

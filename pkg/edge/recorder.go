@@ -21,7 +21,7 @@ type recorder struct {
 	collect *collector
 	encoder *wire.Encoder
 	logger  *slog.Logger
-	epoch   wire.Epoch
+	epochStart
 	prev    wire.Pos // goes into the first frame
 	schema  buffer.Attachment
 	boot    [16]byte
@@ -33,14 +33,14 @@ type recorder struct {
 	frames, readings, lost atomic.Uint64
 }
 
-func newRecorder(log *buffer.Log, collect *collector, schema *telemetry.Schema, epoch wire.Epoch, prev wire.Pos, boot [16]byte, logger *slog.Logger) (*recorder, error) {
+func newRecorder(log *buffer.Log, collect *collector, schema *telemetry.Schema, begun epochStart, prev wire.Pos, boot [16]byte, logger *slog.Logger) (*recorder, error) {
 	data, hash, err := wire.EncodeSchema(nil, schema)
 	if err != nil {
 		return nil, fmt.Errorf("the devices cannot be described to the hub: %w", err)
 	}
 	r := &recorder{
 		log: log, collect: collect, encoder: wire.NewEncoder(schema), logger: logger,
-		epoch: epoch, prev: prev, boot: boot, schema: buffer.Attachment{Key: hash, Data: data},
+		epochStart: begun, prev: prev, boot: boot, schema: buffer.Attachment{Key: hash, Data: data},
 		values: newLastValues(schema),
 	}
 	r.frame.Schema = hash
@@ -157,7 +157,11 @@ func (r *recorder) commit() {
 		r.logger.Info("the disk takes the log again")
 	}
 	r.refused = err != nil
-	if err == nil {
-		r.collect.commit(upTo)
+	if err != nil {
+		return
 	}
+	if r.unsaved && r.save(r.log) == nil {
+		r.unsaved = false
+	}
+	r.collect.commit(upTo)
 }

@@ -1,0 +1,147 @@
+package hub
+
+import (
+	"cmp"
+	"slices"
+	"strings"
+
+	"github.com/langbiang/langbiang/pkg/api"
+	"github.com/langbiang/langbiang/pkg/telemetry"
+)
+
+// fleet shows what the hub knows to the API.
+type fleet struct{ hub *Hub }
+
+// Sites implements [api.Fleet].
+func (f *fleet) Sites() []api.Site {
+	counts := f.hub.ledger.Counts().BySite
+	edges := map[string][]string{}
+	for _, e := range f.hub.ingest.Edges() {
+		edges[e.Site] = append(edges[e.Site], e.Edge)
+	}
+	var out []api.Site
+	add := func(s api.Site) {
+		for sev, n := range counts[s.ID] {
+			s.Active += n
+			s.Severity = max(s.Severity, sev)
+		}
+		if s.Edges = edges[s.ID]; s.Edges == nil {
+			s.Edges = []string{}
+		}
+		delete(edges, s.ID)
+		out = append(out, s)
+	}
+	for _, s := range f.hub.plan.Sites {
+		add(api.Site{ID: s.ID, Name: s.Name, Province: s.Province, Lat: s.Lat, Lon: s.Lon, Former: s.Former})
+	}
+	for id := range edges { // sites that edges name and nobody has listed
+		if id != "" {
+			add(api.Site{ID: id, Name: telemetry.Text{VI: id, EN: id}})
+		}
+	}
+	slices.SortFunc(out, func(a, b api.Site) int { return strings.Compare(a.ID, b.ID) })
+	return out
+}
+
+// Edges implements [api.Fleet].
+func (f *fleet) Edges() []api.Edge {
+	var out []api.Edge
+	for _, e := range f.hub.ingest.Edges() {
+		a := api.Edge{
+			ID: e.Edge, Site: e.Site, Connected: e.Connected, LastSeen: pointer(e.LastSeen), Version: e.Hello.Version,
+			Sequence: e.Position.Seq, Watermark: millis(e.Watermark), Backlog: e.Backlog, Status: "ok",
+			Frames: e.Counters.Frames, Readings: e.Counters.Readings, Late: e.Counters.Late, Gaps: []api.Gap{},
+		}
+		if !e.Position.Epoch.IsZero() {
+			a.Epoch = e.Position.Epoch.String()
+		}
+		if e.Hello.V != 0 {
+			ms := e.ClockOffset.Milliseconds()
+			a.ClockOffsetMS = &ms
+		}
+		if len(e.Problems) > 0 {
+			a.Status = e.Problems[0].Kind
+			a.Detail = e.Problems[0].Text
+		}
+		gaps, err := f.hub.ledger.Gaps(e.Edge)
+		if err != nil {
+			f.hub.logger.Error("gaps cannot be read", "edge", e.Edge, "err", err)
+		}
+		for _, g := range gaps[max(0, len(gaps)-maxGapsShown):] {
+			a.Gaps = append(a.Gaps, api.Gap{From: pointer(g.From), To: pointer(g.To), Reason: g.Reason, Recorded: g.Recorded.UTC()})
+		}
+		out = append(out, a)
+	}
+	return out
+}
+
+// maxGapsShown bounds the gaps that the list of edges shows of each.
+const maxGapsShown = 20
+
+// Devices implements [api.Fleet].
+func (f *fleet) Devices() []api.Device {
+	var out []api.Device
+	for _, e := range f.hub.ingest.Edges() {
+		for _, d := range f.hub.ingest.Devices(e.Edge) {
+			a := api.Device{
+				ID: d.ID, Site: d.Site, Edge: d.Edge, Profile: d.Profile, Revision: d.Revision,
+				Connection: d.Connection, Address: d.Address,
+			}
+			if d.Known {
+				up := d.Up
+				a.Up, a.Since = &up, millis(d.Since)
+				if !up {
+					a.Reason = d.Reason.String()
+				}
+			}
+			out = append(out, a)
+		}
+	}
+	slices.SortFunc(out, func(a, b api.Device) int { return strings.Compare(a.Edge+"/"+a.ID, b.Edge+"/"+b.ID) })
+	return out
+}
+
+// Series implements [api.Fleet].
+func (f *fleet) Series() []api.Series {
+	var out []api.Series
+	for _, e := range f.hub.ingest.Edges() {
+		for _, s := range f.hub.ingest.Series(e.Edge) {
+			q := f.hub.plan.Quantities[s.Quantity]
+			a := api.Series{
+				Site: s.Site, Edge: s.Edge, Device: s.Device, Point: s.Point, Quantity: s.Quantity, Unit: s.Unit,
+				Label: q.Label, Decimals: q.Decimals, Labels: s.Labels.Map(), Quality: "unknown",
+			}
+			if s.Known {
+				a.Time, a.Quality, a.Text = millis(s.Time), s.Quality.String(), s.Text
+				if s.Kind == telemetry.KindNumber && !s.Quality.IsBad() {
+					v := s.Value
+					a.Value = &v
+				}
+			}
+			out = append(out, a)
+		}
+	}
+	slices.SortFunc(out, func(a, b api.Series) int {
+		return cmp.Or(strings.Compare(a.Edge, b.Edge), strings.Compare(a.Device+"/"+a.Point, b.Device+"/"+b.Point))
+	})
+	return out
+}
+
+// Rules implements [api.Fleet].
+func (f *fleet) Rules() []api.Rule {
+	var out []api.Rule
+	for _, r := range f.hub.engine.Rules() {
+		a := api.Rule{
+			ID: r.ID, Version: r.Version, Kind: string(r.Kind), Quantity: r.Quantity,
+			Matched: r.Matched, LastFired: pointer(r.LastFired), Severities: []api.Limit{},
+		}
+		for _, l := range r.Levels {
+			a.Severities = append(a.Severities, api.Limit{
+				Severity: l.Severity, Limit: l.Limit, Clear: l.Clear,
+				For: l.For.String(), ClearFor: l.ClearFor.String(),
+			})
+		}
+		out = append(out, a)
+	}
+	return out
+}

@@ -1,0 +1,345 @@
+package hub
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"github.com/coreos/go-systemd/v22/daemon"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"github.com/langbiang/langbiang/pkg/api"
+	"github.com/langbiang/langbiang/pkg/api/promapi"
+	"github.com/langbiang/langbiang/pkg/bus"
+	"github.com/langbiang/langbiang/pkg/clock"
+	"github.com/langbiang/langbiang/pkg/ingest"
+	"github.com/langbiang/langbiang/pkg/ledger"
+	"github.com/langbiang/langbiang/pkg/rules"
+	"github.com/langbiang/langbiang/pkg/tsdb"
+	"github.com/langbiang/langbiang/pkg/tsdb/local"
+	"github.com/langbiang/langbiang/pkg/web"
+)
+
+// lateWindow is added to what the edges keep: how far out of order the store
+// takes samples.
+const lateWindow = 15 * 24 * time.Hour
+
+// ruleDelay is how far ahead a new rule set takes effect: beyond the watermark of
+// every edge whose clock is about right, so that a replay judges as it was judged.
+const ruleDelay = 5 * time.Second
+
+// Hub is an opened hub. Open, then Run once, then Close.
+type Hub struct {
+	plan     *Plan
+	logger   *slog.Logger
+	metrics  *prometheus.Registry
+	ledger   *ledger.Ledger
+	store    *local.Store
+	bus      *bus.Bus
+	engine   *rules.Engine
+	ingest   *ingest.Ingest
+	registry *registry
+	listener net.Listener
+	server   *http.Server
+	streams  chan struct{} // closed when alert streams must end
+}
+
+// Open prepares a hub: takes its data folder, opens ledger and store, listens.
+// Nothing is received or served before Run.
+func Open(plan *Plan, version string, logger *slog.Logger) (h *Hub, err error) {
+	cfg := &plan.Config
+	h = &Hub{plan: plan, logger: logger, metrics: prometheus.NewRegistry(), streams: make(chan struct{})}
+	defer func() {
+		if err != nil {
+			_ = h.Close() // the first error is the one to tell
+			h = nil
+		}
+	}()
+	h.metrics.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	if err := os.MkdirAll(cfg.DataDir, 0o750); err != nil {
+		return h, fmt.Errorf("data folder: %w", err)
+	}
+	if h.listener, err = net.Listen("tcp", cfg.HTTP.Listen); err != nil {
+		return h, fmt.Errorf("http.listen: %w; stop the program that has this address, or choose another", err)
+	}
+	inUse := fmt.Errorf("the data folder %s is in use by another process; stop it, or give this hub a data_dir of its own", cfg.DataDir)
+	h.ledger, err = ledger.Open(filepath.Join(cfg.DataDir, "ledger"), ledger.Options{Logger: logger, Metrics: h.metrics})
+	if errors.Is(err, ledger.ErrLocked) {
+		return h, inUse
+	}
+	if err != nil {
+		return h, fmt.Errorf("ledger: %w", err)
+	}
+	h.store, err = local.Open(filepath.Join(cfg.DataDir, "tsdb"), local.Options{
+		Retention: cfg.Store.Retention, OutOfOrder: cfg.Store.MaxAge + lateWindow, MinFree: int64(cfg.Store.MinFree),
+		Logger: logger, Metrics: h.metrics,
+	})
+	if errors.Is(err, tsdb.ErrLocked) {
+		return h, inUse
+	}
+	if err != nil {
+		return h, fmt.Errorf("store: %w", err)
+	}
+	if err := h.rewind(); err != nil {
+		return h, err
+	}
+	if err := h.loadRules(); err != nil {
+		return h, err
+	}
+	if h.registry, err = newRegistry(h.ledger, plan.Sites, logger); err != nil {
+		return h, err
+	}
+	h.bus, err = bus.Open(bus.Config{Listen: cfg.MQTT.Listen, DataDir: filepath.Join(cfg.DataDir, "bus"), Insecure: cfg.MQTT.Insecure}, logger, h.metrics)
+	switch {
+	case errors.Is(err, bus.ErrInUse):
+		return h, inUse
+	case errors.Is(err, bus.ErrListen):
+		return h, fmt.Errorf("mqtt.listen: %w; stop the program that has this address, or choose another", err)
+	case err != nil:
+		return h, fmt.Errorf("bus: %w", err)
+	}
+	edges, err := h.ledger.CheckpointedEdges()
+	if err != nil {
+		return h, fmt.Errorf("ledger: %w", err)
+	}
+	h.ingest, err = ingest.New(ingest.Config{
+		CheckpointEvery: cfg.Ingest.CheckpointEvery, RefusedDir: filepath.Join(cfg.DataDir, "refused"), Edges: edges,
+		Logger: logger, Registerer: h.metrics, SampleError: sampleError, OnHello: h.registry.hello,
+	}, ingest.Parts{
+		Store: storePart{h.store}, Rules: rulesPart{h.engine}, Ledger: ledgerPart{h.ledger}, Registry: h.registry, Bus: h.bus,
+	})
+	if err != nil {
+		return h, fmt.Errorf("ingest: %w", err)
+	}
+	return h, h.serve(version)
+}
+
+// sampleError tells the errors of a sample from those of the store.
+func sampleError(err error) bool {
+	return errors.Is(err, tsdb.ErrAhead) || errors.Is(err, tsdb.ErrInvalidSeries)
+}
+
+// rewind makes the edges send again what they keep, when the store has lost what
+// had been durable.
+func (h *Hub) rewind() error {
+	r := h.store.Report()
+	for _, d := range r.Damage {
+		h.logger.Error("store damaged, part set aside", "path", d.Path, "reason", d.Reason, "folder", r.Folder)
+	}
+	if !r.NeedRewind {
+		return nil
+	}
+	edges, err := h.ledger.CheckpointedEdges()
+	if err != nil {
+		return fmt.Errorf("ledger: %w", err)
+	}
+	var list []ledger.Checkpoint
+	for _, e := range edges {
+		list = append(list, ledger.Checkpoint{Edge: e, Position: []byte{}, Rules: []byte{}})
+	}
+	if err := h.ledger.Checkpoint(list); err != nil {
+		return fmt.Errorf("ledger: %w", err)
+	}
+	if err := h.ledger.RecordEvent(ledger.Event{Kind: "store_damaged", Text: "the store lost what had been durable; all edges send again what they keep", Detail: map[string]string{"folder": r.Folder}}); err != nil {
+		return fmt.Errorf("ledger: %w", err)
+	}
+	if err := h.ledger.Flush(); err != nil {
+		return fmt.Errorf("ledger: %w", err)
+	}
+	h.logger.Warn("all edges are asked to send again what they keep", "edges", len(edges))
+	return h.store.Rewound()
+}
+
+// loadRules puts the rule sets in force: those of the ledger, and the one of the
+// files from now on when it differs from the newest of them.
+func (h *Hub) loadRules() error {
+	kept, err := h.ledger.RuleSets()
+	if err != nil {
+		return fmt.Errorf("ledger: %w", err)
+	}
+	var sets []rules.Effective
+	for _, k := range kept {
+		if k.ID == h.plan.Set.ID() {
+			sets = append(sets, rules.Effective{Set: h.plan.Set, From: k.From})
+			continue
+		}
+		var sources []rules.Source
+		for _, s := range k.Sources {
+			sources = append(sources, rules.Source(s))
+		}
+		set, err := rules.Load(sources, rulesEnv(h.plan))
+		if err != nil {
+			// Edges that are still behind it are judged by the next set instead.
+			h.logger.Warn("an older rule set no longer compiles and is left out", "set", k.ID, "err", err)
+			continue
+		}
+		sets = append(sets, rules.Effective{Set: set, From: k.From})
+	}
+	if n := len(kept); n == 0 || kept[n-1].ID != h.plan.Set.ID() {
+		now := rules.Effective{Set: h.plan.Set, From: rules.Always}
+		if n > 0 {
+			now.From = max(time.Now().Add(ruleDelay).UnixMilli(), kept[n-1].From+1)
+		}
+		var sources []ledger.Source
+		for _, s := range h.plan.Rules {
+			sources = append(sources, ledger.Source(s))
+		}
+		if err := h.ledger.PutRuleSet(ledger.RuleSet{ID: h.plan.Set.ID(), From: now.From, Sources: sources}); err != nil {
+			return fmt.Errorf("ledger: %w", err)
+		}
+		sets = append(sets, now)
+		if n > 0 {
+			h.logger.Info("new rule set", "set", h.plan.Set.ID(), "rules", h.plan.Set.Len(), "from", time.UnixMilli(now.From).UTC())
+		}
+	}
+	h.engine = rules.NewEngine(sets, h.raise)
+	return nil
+}
+
+// serve prepares the HTTP side.
+func (h *Hub) serve(version string) error {
+	page, err := web.Handler()
+	if err != nil {
+		return err
+	}
+	h.server = &http.Server{
+		Handler: api.New(api.Config{
+			Alerts: alertsPart{h.ledger}, Fleet: &fleet{hub: h}, Ready: h.Ready,
+			Prometheus: promapi.New(promapi.Config{Queryable: h.store.Queryable(), Quantities: h.plan.Quantities, Version: version, Logger: h.logger}),
+			Metrics:    promhttp.HandlerFor(h.metrics, promhttp.HandlerOpts{}),
+			Page:       page, Logger: h.logger, Done: h.streams,
+		}),
+		ReadHeaderTimeout: 10 * time.Second, ReadTimeout: 30 * time.Second, IdleTimeout: 2 * time.Minute,
+		MaxHeaderBytes: 64 << 10,
+		ErrorLog:       slog.NewLogLogger(h.logger.Handler(), slog.LevelDebug),
+	}
+	return nil
+}
+
+// Addr is where the page is served: host:port.
+func (h *Hub) Addr() string { return h.listener.Addr().String() }
+
+// BusAddr is where edges connect: host:port.
+func (h *Hub) BusAddr() string { return h.bus.Addr() }
+
+// Ready says why the hub is not ready, nil when it is.
+func (h *Hub) Ready() error {
+	if err := h.ledger.Err(); err != nil {
+		return err
+	}
+	if !h.plan.Config.Clock.RequireSync {
+		return nil
+	}
+	switch ok, err := clock.Synchronised(); {
+	case err != nil:
+		return fmt.Errorf("the system cannot say whether its clock is synchronised (%w); set clock.require_sync: false if you know it is", err)
+	case !ok:
+		return errors.New("the system's clock is not synchronised; start a time service, or set clock.require_sync: false if the machine's host keeps the time")
+	}
+	return nil
+}
+
+// Run receives and serves until ctx ends, or until store or ledger fail: then the
+// process must end, and the next start goes on from the last checkpoint.
+func (h *Hub) Run(ctx context.Context) error {
+	if err := h.Ready(); err != nil {
+		h.logger.Warn("not ready", "reason", err)
+	}
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	var wg sync.WaitGroup
+	start := func(what string, run func() error) {
+		wg.Go(func() {
+			if err := run(); err != nil {
+				cancel(fmt.Errorf("%s: %w", what, err))
+			}
+		})
+	}
+	start("ingest", func() error { return h.ingest.Run(ctx) })
+	start("http", func() error {
+		if err := h.server.Serve(h.listener); !errors.Is(err, http.ErrServerClosed) {
+			return err
+		}
+		return nil
+	})
+	if err := h.bus.Subscribe(h.ingest.Receive); err != nil {
+		cancel(fmt.Errorf("bus: %w", err))
+	}
+	h.logger.Info("hub runs", "page", "http://"+h.Addr()+"/", "mqtt", h.BusAddr(), "sites", len(h.plan.Sites), "rules", h.plan.Set.Len())
+	h.notify(daemon.SdNotifyReady)
+	h.watchdog(ctx, &wg)
+	<-ctx.Done()
+	h.notify(daemon.SdNotifyStopping)
+	close(h.streams)
+	shut, done := context.WithTimeout(context.WithoutCancel(ctx), 3*time.Second)
+	defer done()
+	if err := h.server.Shutdown(shut); err != nil {
+		_ = h.server.Close() // requests that would not end
+	}
+	wg.Wait()
+	if err := h.bus.Flush(shut); err != nil {
+		h.logger.Debug("last acknowledgements not delivered", "err", err)
+	}
+	h.logger.Info("hub stopped")
+	if err := context.Cause(ctx); !errors.Is(err, context.Canceled) {
+		return err
+	}
+	return nil
+}
+
+// watchdog tells the service manager that the hub lives, as long as its ledger
+// can be written.
+func (h *Hub) watchdog(ctx context.Context, wg *sync.WaitGroup) {
+	every, err := daemon.SdWatchdogEnabled(false)
+	if err != nil || every == 0 {
+		return
+	}
+	wg.Go(func() {
+		tick := time.NewTicker(every / 2)
+		defer tick.Stop()
+		for {
+			select {
+			case <-tick.C:
+				if h.ledger.Err() == nil {
+					h.notify(daemon.SdNotifyWatchdog)
+				}
+			case <-ctx.Done():
+				return
+			}
+		}
+	})
+}
+
+func (h *Hub) notify(state string) {
+	if _, err := daemon.SdNotify(false, state); err != nil {
+		h.logger.Debug("service manager not told", "err", err)
+	}
+}
+
+// Close releases everything that Open took, in the order of the data: the bus
+// first, the ledger last.
+func (h *Hub) Close() error {
+	var errs []error
+	if h.listener != nil {
+		_ = h.listener.Close() // closed already when the server ran
+	}
+	if h.bus != nil {
+		errs = append(errs, h.bus.Close())
+	}
+	if h.store != nil {
+		errs = append(errs, h.store.Close())
+	}
+	if h.ledger != nil {
+		errs = append(errs, h.ledger.Close())
+	}
+	return errors.Join(errs...)
+}

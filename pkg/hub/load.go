@@ -1,0 +1,231 @@
+package hub
+
+import (
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+
+	firmwareprofiles "github.com/langbiang/langbiang/firmware-profiles"
+	"github.com/langbiang/langbiang/pkg/internal/strictyaml"
+	"github.com/langbiang/langbiang/pkg/profile"
+	"github.com/langbiang/langbiang/pkg/rules"
+	"github.com/langbiang/langbiang/pkg/telemetry"
+)
+
+// Plan is a configuration that holds, with what its files say.
+type Plan struct {
+	Config     Config
+	Sites      []Site
+	Quantities telemetry.Quantities
+	Rules      []rules.Source // the rule files as they stand on disk
+	Set        *rules.Set     // what they say
+	Warnings   strictyaml.Errors
+}
+
+var sitePattern = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$`)
+
+// Load reads hub.yaml, applies overrides (flags and environment; may be nil) and
+// reads the files that it names. The error holds every fault of all files at
+// once, each with its place ([strictyaml.Errors]).
+func Load(path string, override func(*Config) error) (*Plan, error) {
+	data, err := os.ReadFile(path)
+	if err != nil {
+		return nil, fmt.Errorf("configuration: %w", err)
+	}
+	doc, errs := strictyaml.Parse(path, data)
+	if len(errs) > 0 {
+		return nil, errs
+	}
+	cfg := DefaultConfig()
+	errs = doc.Decode(&cfg)
+	dir := filepath.Dir(path)
+	if doc.Has("data_dir") {
+		cfg.DataDir = relative(dir, cfg.DataDir)
+	}
+	cfg.Sites = relative(dir, cfg.Sites)
+	for i := range cfg.Rules {
+		cfg.Rules[i] = relative(dir, cfg.Rules[i])
+	}
+	if override != nil {
+		if err := override(&cfg); err != nil {
+			return nil, err
+		}
+	}
+	plan := &Plan{Config: cfg}
+	if plan.Quantities, err = catalogue(); err != nil {
+		return nil, err
+	}
+	c := &checker{doc: doc, errs: errs}
+	c.settings(&cfg)
+	plan.Sites = c.sites(&cfg)
+	plan.Rules = c.ruleFiles(plan)
+	set, err := rules.Load(plan.Rules, rulesEnv(plan))
+	if err != nil {
+		more, ok := err.(strictyaml.Errors) //nolint:errorlint // Load promises this type, and each fault is wanted
+		if !ok {
+			return nil, err
+		}
+		c.errs = append(c.errs, more...)
+	}
+	plan.Set = set
+	plan.Warnings = c.warnings
+	if err := c.errs.Err(); err != nil {
+		return nil, err
+	}
+	return plan, nil
+}
+
+func catalogue() (telemetry.Quantities, error) {
+	data, err := firmwareprofiles.FS.ReadFile("quantities.yaml")
+	if err != nil {
+		return nil, fmt.Errorf("embedded catalogue: %w", err)
+	}
+	q, err := profile.ParseQuantities("quantities.yaml", data)
+	if err != nil {
+		return nil, fmt.Errorf("embedded catalogue: %w", err)
+	}
+	return q, nil
+}
+
+func relative(dir, path string) string {
+	if path == "" || filepath.IsAbs(path) {
+		return path
+	}
+	return filepath.Join(dir, path)
+}
+
+type checker struct {
+	doc            *strictyaml.Document
+	errs, warnings strictyaml.Errors
+}
+
+func (c *checker) fault(msg, hint string, path ...any) {
+	at := c.doc.At(path...)
+	if !slices.ContainsFunc(c.errs, func(e strictyaml.Error) bool { return e.Pos == at }) {
+		c.errs = append(c.errs, c.doc.Fault(path, msg, hint))
+	}
+}
+
+func (c *checker) settings(cfg *Config) {
+	c.listen(cfg.HTTP.Listen, cfg.HTTP.Insecure, "http")
+	c.listen(cfg.MQTT.Listen, cfg.MQTT.Insecure, "mqtt")
+	if cfg.Store.Kind != "local" {
+		c.fault(fmt.Sprintf("%q is not known", cfg.Store.Kind), strictyaml.Meant(cfg.Store.Kind, []string{"local"}), "store", "kind")
+	}
+	if cfg.Store.Retention < cfg.Store.MaxAge {
+		c.fault("too short", "at least store.edge_max_age, or what edges still hold would be dropped on arrival", "store", "retention")
+	}
+	if cfg.Ingest.CheckpointEvery < 50_000_000 {
+		c.fault("too small", "at least 50ms", "ingest", "checkpoint_every")
+	}
+	for _, f := range []struct {
+		v, key string
+		known  []string
+	}{{cfg.Log.Level, "level", []string{"debug", "info", "warn", "error"}}, {cfg.Log.Format, "format", []string{"text", "json"}}} {
+		if !slices.Contains(f.known, f.v) {
+			c.fault(fmt.Sprintf("%q is not known", f.v), strictyaml.Meant(f.v, f.known), "log", f.key)
+		}
+	}
+}
+
+// listen refuses an address that does not parse, and plain text to the outside
+// that nobody asked for.
+func (c *checker) listen(address string, insecure bool, section string) {
+	host, _, err := net.SplitHostPort(address)
+	if err != nil {
+		c.fault(fmt.Sprintf("%q is not an address", address), "write host:port, for example 127.0.0.1:8080", section, "listen")
+		return
+	}
+	if ip := net.ParseIP(host); host != "localhost" && (ip == nil || !ip.IsLoopback()) && !insecure {
+		c.fault(fmt.Sprintf("%q is reachable from other machines, and this listener speaks plain text", address),
+			fmt.Sprintf("listen on 127.0.0.1, or set %s.insecure: true if the network is trusted", section), section, "listen")
+	}
+}
+
+// sites reads the file of sites: a list, or a list under the key sites.
+func (c *checker) sites(cfg *Config) []Site {
+	if cfg.Sites == "" {
+		return nil
+	}
+	data, err := os.ReadFile(cfg.Sites)
+	if err != nil {
+		c.fault(err.Error(), "paths are relative to the folder of this file", "sites")
+		return nil
+	}
+	doc, errs := strictyaml.Parse(cfg.Sites, data)
+	if len(errs) > 0 {
+		c.errs = append(c.errs, errs...)
+		return nil
+	}
+	var file struct {
+		Sites []Site `yaml:"sites"`
+	}
+	c.errs = append(c.errs, doc.Decode(&file)...)
+	ids, edges := map[string]int{}, map[string]string{}
+	for i, s := range file.Sites {
+		at := []any{"sites", i, "id"}
+		switch first, dup := ids[s.ID]; {
+		case s.ID == "":
+			c.errs = append(c.errs, doc.Fault(at, "must be set", "the administrative code or a slug"))
+		case !sitePattern.MatchString(s.ID):
+			c.errs = append(c.errs, doc.Fault(at, fmt.Sprintf("%q is not an id", s.ID), "use letters, digits, _ and -, at most 64"))
+		case dup:
+			c.errs = append(c.errs, doc.Fault(at, fmt.Sprintf("%q is taken", s.ID), fmt.Sprintf("the site at %s has it already", doc.At("sites", first, "id"))))
+		default:
+			ids[s.ID] = i
+		}
+		if s.Name == (telemetry.Text{}) {
+			c.errs = append(c.errs, doc.Fault([]any{"sites", i, "name"}, "must be set", "name: {vi: ..., en: ...}"))
+		}
+		if s.Lat < -90 || s.Lat > 90 {
+			c.errs = append(c.errs, doc.Fault([]any{"sites", i, "lat"}, "is no latitude", "-90 to 90"))
+		}
+		if s.Lon < -180 || s.Lon > 180 {
+			c.errs = append(c.errs, doc.Fault([]any{"sites", i, "lon"}, "is no longitude", "-180 to 180"))
+		}
+		for j, e := range s.Edges {
+			if other, dup := edges[e]; dup {
+				c.errs = append(c.errs, doc.Fault([]any{"sites", i, "edges", j}, fmt.Sprintf("edge %q stands at site %q already", e, other), "an edge has one site"))
+			}
+			edges[e] = s.ID
+		}
+	}
+	return file.Sites
+}
+
+// ruleFiles reads the files that the globs name, each once, in order of name.
+func (c *checker) ruleFiles(plan *Plan) []rules.Source {
+	var sources []rules.Source
+	seen := map[string]bool{}
+	for i, pattern := range plan.Config.Rules {
+		names, err := filepath.Glob(pattern)
+		if err != nil {
+			c.fault(fmt.Sprintf("%q is not a pattern", pattern), "", "rules", i)
+			continue
+		}
+		if len(names) == 0 {
+			if !strings.ContainsAny(pattern, "*?[") {
+				c.fault(fmt.Sprintf("there is no file %s", pattern), "paths are relative to the folder of this file", "rules", i)
+				continue
+			}
+			c.warnings = append(c.warnings, c.doc.Fault([]any{"rules", i}, fmt.Sprintf("no file matches %s", pattern), "paths are relative to the folder of this file"))
+		}
+		for _, name := range names {
+			if seen[name] {
+				continue
+			}
+			seen[name] = true
+			data, err := os.ReadFile(name)
+			if err != nil {
+				c.fault(err.Error(), "", "rules", i)
+				continue
+			}
+			sources = append(sources, rules.Source{Name: name, Data: data})
+		}
+	}
+	return sources
+}

@@ -1,0 +1,49 @@
+package hub
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+
+	"github.com/langbiang/langbiang/pkg/internal/settings"
+)
+
+// Main runs the command line of langbiang-hub and returns its exit status: 0
+// fine, 1 it failed, 2 the configuration or the call is wrong.
+func Main(ctx context.Context, version string, args []string, stdout, stderr io.Writer) int {
+	defaults := DefaultConfig()
+	p := settings.Program[*Plan]{
+		Name: "langbiang-hub", Short: "The Langbiang hub: stores the readings of all edges, judges rules, serves alerts",
+		Version: version, ConfigPath: "/etc/langbiang/hub.yaml", Defaults: &defaults,
+		Load: func(path string, o *settings.Overrides) (*Plan, error) {
+			return Load(path, func(c *Config) error { return o.Apply(c) })
+		},
+		Commands: []settings.Command[*Plan]{
+			{Use: "run", Short: "run the hub until it is told to stop", Run: run},
+			{Use: "check", Short: "say everything that is wrong with the configuration, sites and rules, and change nothing", Run: check},
+		},
+	}
+	return p.Main(ctx, args, stdout, stderr)
+}
+
+func run(ctx context.Context, c settings.Call, plan *Plan) error {
+	logger := settings.NewLogger(c.Stderr, plan.Config.Log.Level, plan.Config.Log.Format)
+	for _, w := range plan.Warnings {
+		logger.Warn("configuration", "warning", w.Error())
+	}
+	h, err := Open(plan, c.Version, logger)
+	if err != nil {
+		return err
+	}
+	return errors.Join(h.Run(ctx), h.Close())
+}
+
+func check(_ context.Context, c settings.Call, plan *Plan) error {
+	for _, w := range plan.Warnings {
+		_, _ = fmt.Fprintf(c.Stderr, "%s (warning)\n", w.Error())
+	}
+	_, err := fmt.Fprintf(c.Stdout, "%s: fine: %s, %s\n", c.Config,
+		settings.Count(len(plan.Sites), "site"), settings.Count(len(plan.Set.Rules()), "rule"))
+	return err
+}

@@ -1,0 +1,61 @@
+// Package ledger is the hub's durable state: one bbolt file, ledger.db, with
+// the alert log, the checkpoint of every edge, the rule sets with the times from
+// which they hold, and the registry of edges with their gaps and events.
+//
+//	l, err := ledger.Open("data/hub/ledger", ledger.Options{})
+//	...
+//	err = l.Append(transition)         // queued; committed within some milliseconds
+//	err = l.Checkpoint(checkpoints)    // transitions so far and positions: one transaction
+//	for {
+//		changed := l.Changed()
+//		entries, err := l.Entries(after, 100)
+//		...
+//		<-changed
+//	}
+//
+// # What it promises
+//
+//   - Nothing is told before it is on disk: Entries, Alert, Alerts, Counts,
+//     LastSequence and Changed show committed transitions only.
+//   - What was queued (Append, RecordGap, RecordEvent, PutEdge) before a call
+//     of Flush or Checkpoint is on disk when that returns nil, and a checkpoint
+//     never is on disk without it.
+//   - A transition whose key ([alert.Transition.Key]) is known gets no second
+//     entry. So a replay after a crash raises nothing twice.
+//   - What people did to an alert (acknowledged, shelved, suppressed) outlives
+//     the transitions that rules append to it.
+//   - After a failed commit nothing more is accepted: Err, and every call that
+//     writes, returns that error until the process is started anew. The file is
+//     never set aside, emptied or repaired by the program.
+//
+// # Concurrency
+//
+// All methods may be called from any goroutine. One goroutine writes: it
+// gathers what arrives within a window of a few milliseconds and commits it
+// with one fsync. The queue before it is bounded; Append blocks while it is
+// full. Reads are short bbolt transactions; the newest entries come from memory.
+//
+// # Layout, format version 1
+//
+// Integers in keys are big endian, so that bbolt's order is theirs; times are
+// milliseconds since the Unix epoch, in keys with the sign bit flipped.
+//
+//	meta      version            u32
+//	          generations        JSON [{"id": ..., "first": sequence}, ...]
+//	log       sequence u64       recorded i64 | JSON of the transition
+//	keys      hash of key, 16 B  sequence u64
+//	alerts    alert id           sequence u64 | recorded i64 | JSON of the transition
+//	starts    start i64 | id     index value, see index.go: what a list filters by
+//	active    start i64 | id     the same, for those that are active
+//	positions edge               opaque (ingest)
+//	state     edge               opaque (rules)
+//	schemas   edge               opaque (ingest)
+//	rulesets  from i64 | id      JSON of the [RuleSet]
+//	edges     edge               JSON of the [EdgeRecord]
+//	gaps      edge 0 hash 16 B   JSON of the [Gap]
+//	events    number u64         JSON of the [Event]
+//
+// A program reads its own format version and older ones. A file of a newer
+// version is refused with [ErrVersion]; it is not damaged. JSON values may gain
+// fields within a version.
+package ledger

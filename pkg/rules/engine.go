@@ -1,0 +1,209 @@
+package rules
+
+import (
+	"fmt"
+	"math"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/langbiang/langbiang/pkg/alert"
+)
+
+// Effective is a rule set and the event time, in milliseconds, from which it
+// holds. The first set of a hub holds from math.MinInt64 on, see [Always].
+type Effective struct {
+	Set  *Set
+	From int64
+}
+
+// Always is the time from which a hub's first rule set holds.
+const Always = math.MinInt64
+
+// The reasons of alerts that did not end by the value.
+const (
+	ReasonRuleChanged   = "rule changed"      // the rule is gone, or judges otherwise now
+	ReasonNotWatched    = "no longer watched" // the rule's where no longer chooses the series
+	ReasonSeriesRemoved = "series removed"    // the edge's configuration no longer has it
+)
+
+// Engine holds the rule sets and makes a [Fold] for every edge. It is safe for
+// concurrent use.
+type Engine struct {
+	emit   func(alert.Transition)
+	sets   atomic.Pointer[[]Effective] // ascending by From; replaced, never changed
+	_      [64]byte                    // folds read sets at every reading and write newest at every frame
+	newest atomic.Int64                // greatest event time of any fold
+
+	mu    sync.Mutex
+	stats map[statKey]*stat
+	folds map[string]*account // of the newest fold of each edge
+}
+
+type statKey struct{ id, version string }
+
+// stat counts what a rule does, over all folds.
+type stat struct {
+	matched, active atomic.Int64
+	fired           atomic.Uint64
+	last            atomic.Int64
+}
+
+// NewEngine makes an engine. Emit gets every transition, with the alert as it
+// is afterwards and its message in both languages; it is called by the
+// goroutine that runs the fold, within Bind, Observe, Unobserved, NewEra or
+// Advance, and may block. A transition may be emitted again by a replay after
+// a crash; its key is the same then.
+func NewEngine(sets []Effective, emit func(alert.Transition)) *Engine {
+	e := &Engine{emit: emit, stats: map[statKey]*stat{}, folds: map[string]*account{}}
+	e.newest.Store(math.MinInt64)
+	sorted := slices.Clone(sets)
+	slices.SortStableFunc(sorted, func(a, b Effective) int {
+		switch {
+		case a.From < b.From:
+			return -1
+		case a.From > b.From:
+			return 1
+		}
+		return 0
+	})
+	sets = sorted[:0]
+	for i, s := range sorted {
+		if i+1 == len(sorted) || sorted[i+1].From != s.From { // of equal times the last
+			sets = append(sets, s)
+		}
+	}
+	e.sets.Store(&sets)
+	return e
+}
+
+// Add puts a further set into effect. Its From must lie after that of every
+// set before, and should lie after [Engine.Newest]: an edge that has passed it
+// already changes over at the next reading of each series instead, and a replay
+// after a crash would not. Folds see the set with their next call.
+func (e *Engine) Add(s Effective) error {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	old := *e.sets.Load()
+	if n := len(old); n > 0 && s.From <= old[n-1].From {
+		return fmt.Errorf("rule set %s takes effect at %d, not after the one before (%d)", s.Set.ID(), s.From, old[n-1].From)
+	}
+	sets := append(slices.Clone(old), s)
+	e.sets.Store(&sets)
+	return nil
+}
+
+// Sets returns the sets in the order in which they take effect.
+func (e *Engine) Sets() []Effective { return slices.Clone(*e.sets.Load()) }
+
+// Newest returns the greatest event time that any fold has seen, math.MinInt64
+// before the first.
+func (e *Engine) Newest() int64 { return e.newest.Load() }
+
+func (e *Engine) seen(t int64) {
+	for {
+		old := e.newest.Load()
+		if t <= old || e.newest.CompareAndSwap(old, t) {
+			return
+		}
+	}
+}
+
+// Rules describes the rules of the newest set, sorted by id, with their counts.
+func (e *Engine) Rules() []RuleInfo {
+	sets := *e.sets.Load()
+	if len(sets) == 0 {
+		return nil
+	}
+	infos := sets[len(sets)-1].Set.Rules()
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	for i := range infos {
+		s := e.stats[statKey{infos[i].ID, infos[i].Version}]
+		if s == nil {
+			continue
+		}
+		infos[i].Matched, infos[i].Active, infos[i].Fired = int(s.matched.Load()), int(s.active.Load()), s.fired.Load()
+		if infos[i].Fired > 0 {
+			infos[i].LastFired = time.UnixMilli(s.last.Load()).UTC()
+		}
+	}
+	return infos
+}
+
+// account is what one fold has added to the stats, so that it can be taken
+// away again when another fold takes the edge over.
+type account struct {
+	engine *Engine
+	mu     sync.Mutex
+	closed bool
+	counts map[*stat]*[2]int64 // matched, active
+}
+
+func (e *Engine) newAccount(edge string) *account {
+	a := &account{engine: e, counts: map[*stat]*[2]int64{}}
+	e.mu.Lock()
+	old := e.folds[edge]
+	e.folds[edge] = a
+	e.mu.Unlock()
+	if old != nil {
+		old.close()
+	}
+	return a
+}
+
+func (e *Engine) stat(r *rule) *stat {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	k := statKey{r.id, r.version}
+	s := e.stats[k]
+	if s == nil {
+		s = &stat{}
+		s.last.Store(math.MinInt64)
+		e.stats[k] = s
+	}
+	return s
+}
+
+func (a *account) add(r *rule, matched, active int64) {
+	s := a.engine.stat(r)
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.closed {
+		return
+	}
+	c := a.counts[s]
+	if c == nil {
+		c = &[2]int64{}
+		a.counts[s] = c
+	}
+	c[0] += matched
+	c[1] += active
+	s.matched.Add(matched)
+	s.active.Add(active)
+}
+
+func (a *account) fired(r *rule, t int64) {
+	s := a.engine.stat(r)
+	s.fired.Add(1)
+	for {
+		old := s.last.Load()
+		if t <= old || s.last.CompareAndSwap(old, t) {
+			return
+		}
+	}
+}
+
+func (a *account) close() {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.closed {
+		return
+	}
+	a.closed = true
+	for s, c := range a.counts {
+		s.matched.Add(-c[0])
+		s.active.Add(-c[1])
+	}
+}

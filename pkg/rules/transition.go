@@ -1,0 +1,78 @@
+package rules
+
+import (
+	"github.com/langbiang/langbiang/pkg/alert"
+	"github.com/langbiang/langbiang/pkg/telemetry"
+)
+
+// tell emits a transition at t of the machine's alert. Active is the number of
+// the level that the alert stands at, or stood at when it ends.
+func (f *Fold) tell(kind alert.Kind, s *series, b *busyState, r *rule, t int64, active uint8, reason string) {
+	l := r.levels[active-1]
+	a := alert.Alert{
+		ID:   alert.NewID(r.id, r.version, alert.SeriesKey(f.edge, s.bound.Device, s.bound.Point), b.start),
+		Rule: r.id, RuleVersion: r.version,
+		Severity: l.severity, State: alert.Active,
+		Start: at(b.start), Onset: at(b.onset), Updated: at(t), Reason: reason,
+		Site: s.bound.Site, Edge: f.edge, Device: s.bound.Device, Point: s.bound.Point,
+		Quantity: s.bound.Quantity, Unit: s.bound.Unit, Labels: joinLabels(r, s.bound.Labels),
+		Value: s.value, Peak: r.kind.sign() * b.peak, Limit: l.limit,
+	}
+	if kind == alert.Ended {
+		a.State = alert.Cleared
+		end := at(t)
+		a.End = &end
+	}
+	if a.Quantity == "" {
+		a.Quantity = r.quantity
+	}
+	a.Message = f.message(&a, r, s.set)
+	f.engine.emit(alert.Transition{Kind: kind, Time: at(t), Alert: a})
+}
+
+// joinLabels puts the series' labels over the rule's.
+func joinLabels(r *rule, ls telemetry.Labels) map[string]string {
+	m := make(map[string]string, len(r.labels)+len(ls))
+	for n, v := range r.labels {
+		m[n] = v
+	}
+	for _, l := range ls {
+		m[l.Name] = l.Value
+	}
+	return m
+}
+
+// message writes the alert's message in both languages. A rule that is known
+// by name only has none but its id.
+func (f *Fold) message(a *alert.Alert, r *rule, set *Set) telemetry.Text {
+	if r.vi == nil || r.en == nil {
+		return telemetry.Text{VI: "Quy tắc " + r.id + " đã thay đổi", EN: "The rule " + r.id + " has changed"}
+	}
+	name := telemetry.Text{VI: a.Site, EN: a.Site}
+	if set != nil {
+		if site, ok := set.sites[a.Site]; ok {
+			name = site.Name
+		}
+	}
+	return telemetry.Text{VI: r.write(r.vi, a, "vi", name), EN: r.write(r.en, a, "en", name)}
+}
+
+func (r *rule) write(m *message, a *alert.Alert, lang string, site telemetry.Text) string {
+	d := &messageData{
+		Edge: a.Edge, Device: a.Device, Point: a.Point, Quantity: r.label.In(lang), Rule: r.id, Severity: m.lang.severity(a.Severity),
+		Value: m.lang.number(a.Value, r.decimals), Peak: m.lang.number(a.Peak, r.decimals), Limit: m.lang.limit(a.Limit),
+		Unit: unitText(a.Unit), Labels: a.Labels,
+	}
+	d.Site.ID, d.Site.Name = a.Site, site.In(lang)
+	if d.Site.Name == "" {
+		d.Site.Name = a.Site
+	}
+	if d.Quantity == "" {
+		d.Quantity = a.Quantity
+	}
+	text, err := m.run(d)
+	if err != nil && text == "" {
+		return r.id
+	}
+	return text
+}
