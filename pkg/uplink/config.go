@@ -1,0 +1,113 @@
+package uplink
+
+import (
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/url"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/langbiang/langbiang/pkg/wire"
+)
+
+// Record is one frame of the log. Payload is valid until the callback returns.
+type Record struct {
+	Pos     wire.Pos
+	Payload []byte
+}
+
+// Log is the edge's log, as far as the uplink needs it. Its methods may be called
+// while others append.
+type Log interface {
+	// Read calls fn for the records after a place, in the log's order, until max
+	// bytes of payload were handed out (one record at least) or the log ends. The
+	// zero place, and one whose epoch the log does not know, begin with the
+	// oldest record. Frames that are missing are seen by their numbers. An error
+	// of fn ends it and is returned.
+	Read(after wire.Pos, max int, fn func(Record) error) error
+	// Oldest and Last are the first and the last record; false: there is none.
+	Oldest() (wire.Pos, bool)
+	Last() (wire.Pos, bool)
+	// Attachment returns the encoded schema of that hash.
+	Attachment(key [16]byte) ([]byte, bool)
+	// SetSafe tells up to where the hub has everything on its disk. It may go
+	// back, when the hub was restored.
+	SetSafe(wire.Pos)
+	// Changed returns a channel that is closed at the next append.
+	Changed() <-chan struct{}
+}
+
+// Config says where to send and who is sending.
+type Config struct {
+	URL      string // mqtt://host:1883, mqtts://host:8883
+	User     string
+	Password string
+	TLS      *tls.Config // nil: the system's, for mqtts
+	Edge     string
+	Epoch    wire.Epoch // the current one; its instance is the edge's
+	// MaxRate bounds what is sent, in bytes per second; 0: no bound.
+	MaxRate int64
+
+	// Hello fills in what the hub is shown: site claim, version, clock, schema,
+	// number of series. The rest is the uplink's. May be nil.
+	Hello func(*wire.Hello)
+	// Retime returns what must be added to the times of untimed frames of a
+	// boot, or false while that is not known; the frames then wait. It must
+	// always give the same answer for the same boot. Nil: they wait for ever.
+	Retime func(boot [16]byte) (offset int64, ok bool)
+	// ObserveHub is told how far the hub's clock is ahead of this machine's wall
+	// clock, and the round trip it was measured in. May be nil.
+	ObserveHub func(offset, rtt time.Duration)
+	// Snapshot appends an encoded snapshot of the last values to dst; it is
+	// called every SnapshotEvery during a backlog. May be nil.
+	Snapshot      func(dst []byte) ([]byte, bool)
+	SnapshotEvery time.Duration // default 10 s
+
+	KeepAlive      time.Duration // of MQTT; default 60 s
+	ConnectTimeout time.Duration // default 20 s
+	WriteTimeout   time.Duration // default 20 s
+	MaxBackoff     time.Duration // longest pause between two connections; default 60 s
+	AnswerTimeout  time.Duration // first wait for an answer before asking again; default 5 s
+
+	Logger  *slog.Logger          // nil: none
+	Metrics prometheus.Registerer // nil: none; gets langbiang_edge_uplink_*
+}
+
+// ErrConfig is in every error of New that the configuration is to blame for.
+var ErrConfig = errors.New("uplink: configuration")
+
+func (c *Config) check() error {
+	u, err := url.Parse(c.URL)
+	if err != nil || u.Host == "" {
+		return fmt.Errorf("%w: hub address %q; write mqtt://HOST:1883 or mqtts://HOST:8883", ErrConfig, c.URL)
+	}
+	switch u.Scheme {
+	case "mqtt", "tcp", "mqtts", "ssl":
+	default:
+		return fmt.Errorf("%w: hub address %q begins with %s://; write mqtt:// or mqtts://", ErrConfig, c.URL, u.Scheme)
+	}
+	if !wire.ValidEdge(c.Edge) {
+		return fmt.Errorf("%w: edge id %q; write 1 to %d of a-z, 0-9 and -", ErrConfig, c.Edge, wire.MaxEdgeID)
+	}
+	if c.Epoch.IsZero() {
+		return fmt.Errorf("%w: no epoch", ErrConfig)
+	}
+	for _, d := range []struct {
+		v   *time.Duration
+		def time.Duration
+	}{
+		{&c.SnapshotEvery, 10 * time.Second}, {&c.KeepAlive, time.Minute}, {&c.ConnectTimeout, 20 * time.Second},
+		{&c.WriteTimeout, 20 * time.Second}, {&c.MaxBackoff, time.Minute}, {&c.AnswerTimeout, 5 * time.Second},
+	} {
+		if *d.v <= 0 {
+			*d.v = d.def
+		}
+	}
+	if c.Logger == nil {
+		c.Logger = slog.New(slog.DiscardHandler)
+	}
+	return nil
+}

@@ -1,0 +1,468 @@
+package uplink
+
+import (
+	"math/rand/v2"
+	"slices"
+	"time"
+
+	"github.com/langbiang/langbiang/pkg/wire"
+)
+
+// The pauses of a session. Those that grow are doubled up to their maximum, and
+// jittered.
+const (
+	maxAnswerTimeout = time.Minute
+	holdClock        = 30 * time.Second
+	holdOther        = time.Minute
+	probePause       = time.Second // between hellos that a strange ack caused
+	rewindPause      = time.Second // between rewinds to the same place
+	idleProbe        = time.Minute // ask when nothing is under way and not all is safe
+	maxIdleProbe     = 10 * time.Minute
+	untimedPoll      = time.Second
+	readAhead        = 64 << 10
+	maxFlights       = 8192
+)
+
+type state uint8
+
+const (
+	offline state = iota
+	greeting
+	streaming
+	held
+)
+
+// message is what the session wants published.
+type message struct {
+	topic   string // last part: frame or hello
+	payload []byte // valid until the next call of the session
+}
+
+// flight is something sent and not yet acknowledged.
+type flight struct {
+	pos  wire.Pos // where the hub stands once it has taken it
+	size int
+}
+
+// entry is a record read ahead.
+type entry struct {
+	pos     wire.Pos
+	payload []byte
+}
+
+// session decides what an edge says. It is pure but for the log that it reads:
+// time comes as an argument, randomness from a seeded source. It is not for
+// concurrent use.
+type session struct {
+	cfg *Config
+	log Log
+	rng *rand.Rand
+
+	state state
+	// cursor is the place after which the next message comes; acked is the
+	// highest place that the hub is known to have got, as far as it stands by it.
+	cursor, acked, safe wire.Pos
+	flights             []flight
+	inFlight            int
+	credit              int
+	queue               []entry
+	next                int // in queue
+	spare               [][]byte
+
+	nonce     uint64
+	helloAt   time.Time
+	greetDue  time.Time     // when to say hello (again)
+	retry     time.Duration // wait for the answer to a hello
+	answer    time.Duration // wait for an acknowledgement of frames
+	lastProbe time.Time
+	progress  time.Time // last time that something was sent into an empty window or acknowledged
+	rewound   wire.Pos
+	rewoundAt time.Time
+	pause     time.Duration // until a rewind to the same place is allowed
+	again     time.Time     // when it is due, if one is wanted
+	holdUntil time.Time
+	idleAt    time.Time
+	idle      time.Duration
+	pollAt    time.Time // untimed frames wait until then
+
+	status wire.Status
+	reason string
+
+	known map[wire.Hash]bool // schemas sent in this connection
+	lost  map[wire.Hash]bool // schemas that the log no longer has
+	need  wire.Hash
+	// The schema that the hub was sent last because it asked.
+	given   wire.Hash
+	givenAt time.Time
+
+	tokens   float64
+	tokensAt time.Time
+
+	counts counts
+	out    []byte
+}
+
+// counts is what the session did since it was made.
+type counts struct {
+	frames, frameBytes, resent, gaps, skipped, schemas, hellos, rewinds uint64
+	highest                                                             wire.Pos // last place ever sent
+}
+
+func newSession(cfg *Config, log Log, seed uint64) *session {
+	return &session{
+		cfg: cfg, log: log, rng: rand.New(rand.NewPCG(seed, 0x75706c696e6b)),
+		known: map[wire.Hash]bool{}, lost: map[wire.Hash]bool{},
+		retry: cfg.AnswerTimeout, answer: cfg.AnswerTimeout, pause: rewindPause, idle: idleProbe,
+	}
+}
+
+// connected tells that messages can be published and acknowledgements arrive.
+func (s *session) connected(now time.Time) {
+	clear(s.known)
+	s.need, s.given = wire.Hash{}, wire.Hash{}
+	s.retry, s.answer = s.cfg.AnswerTimeout, s.cfg.AnswerTimeout
+	s.greet(now)
+}
+
+// disconnected tells that the connection is gone.
+func (s *session) disconnected() {
+	s.state = offline
+	s.nonce = 0
+	// The connection may still hold the last message.
+	s.queue, s.next, s.spare, s.out = nil, 0, nil, nil
+}
+
+// greet asks the hub where it stands; nothing else is sent until it answers.
+func (s *session) greet(now time.Time) {
+	s.state = greeting
+	s.nonce = 0
+	s.greetDue = now
+}
+
+func (s *session) jitter(d time.Duration) time.Duration {
+	return d*3/4 + time.Duration(s.rng.Int64N(int64(d/2)+1))
+}
+
+// poll returns the next message to publish. When there is none it returns for how
+// long to wait if nothing else happens.
+func (s *session) poll(now time.Time) (message, time.Duration, bool) {
+	switch s.state {
+	case offline:
+		return message{}, time.Hour, false
+	case held:
+		if wait := s.holdUntil.Sub(now); wait > 0 {
+			return message{}, wait, false
+		}
+		s.greet(now)
+	case streaming:
+		if len(s.flights) > 0 && now.Sub(s.progress) >= s.answer {
+			s.answer = min(2*s.answer, maxAnswerTimeout)
+			s.greet(now)
+		}
+	}
+	if s.state == greeting {
+		if wait := s.greetDue.Sub(now); wait > 0 {
+			return message{}, wait, false
+		}
+		return s.hello(now), 0, true
+	}
+	if !s.again.IsZero() && !now.Before(s.again) {
+		s.again = time.Time{}
+		s.resend(now)
+	}
+	m, wait, ok := s.stream(now)
+	if !ok && !s.again.IsZero() {
+		wait = min(wait, s.again.Sub(now))
+	}
+	return m, wait, ok
+}
+
+// hello makes the greeting. An answer to an earlier one no longer counts.
+func (s *session) hello(now time.Time) message {
+	s.nonce = s.rng.Uint64() | 1
+	s.helloAt = now
+	s.greetDue = now.Add(s.jitter(s.retry))
+	s.retry = min(2*s.retry, maxAnswerTimeout)
+	s.counts.hellos++
+	h := wire.Hello{V: wire.Version, Instance: s.cfg.Epoch.Instance, Epoch: s.cfg.Epoch, Nonce: s.nonce}
+	if s.cfg.Hello != nil {
+		s.cfg.Hello(&h)
+	}
+	h.V, h.Instance, h.Epoch, h.Nonce = wire.Version, s.cfg.Epoch.Instance, s.cfg.Epoch, s.nonce
+	h.Oldest, _ = s.log.Oldest()
+	h.Newest, _ = s.log.Last()
+	payload, err := wire.EncodeHello(&h)
+	if err != nil {
+		// Only what the callback filled in can be too long.
+		payload, _ = wire.EncodeHello(&wire.Hello{
+			V: h.V, Instance: h.Instance, Epoch: h.Epoch, Nonce: h.Nonce, Oldest: h.Oldest, Newest: h.Newest,
+		})
+	}
+	return message{wire.TopicHello, payload}
+}
+
+// stream returns the next schema, gap or frame.
+func (s *session) stream(now time.Time) (message, time.Duration, bool) {
+	if wait := s.throttle(now); wait > 0 {
+		return message{}, wait, false
+	}
+	if !s.need.IsZero() {
+		s.given, s.givenAt = s.need, now
+		if m, ok := s.schema(s.need); ok {
+			return m, 0, true
+		}
+	}
+	for {
+		if len(s.flights) >= maxFlights {
+			return message{}, s.patience(now), false
+		}
+		e, ok := s.peek()
+		if !ok {
+			return s.idling(now)
+		}
+		h, err := wire.PeekFrame(e.payload)
+		switch {
+		case len(e.payload) > wire.MaxFrame:
+			return s.skip(now, e.pos, "the frame is too large to be sent")
+		case err != nil || h.Pos() != e.pos:
+			return s.skip(now, e.pos, "the frame is damaged")
+		case s.lost[h.Schema]:
+			return s.skip(now, e.pos, "the schema of the frame is lost")
+		case !h.Follows(s.cursor):
+			return s.gap(now, wire.Gap{After: s.cursor, Next: e.pos, Reason: "no longer in the edge's log"})
+		}
+		if s.inFlight > 0 && s.inFlight+len(e.payload) > s.credit || s.credit == 0 {
+			return message{}, s.patience(now), false
+		}
+		if h.Untimed {
+			if now.Before(s.pollAt) {
+				return message{}, s.pollAt.Sub(now), false
+			}
+			if !s.retime(e, h.Boot) {
+				s.pollAt = now.Add(untimedPoll)
+				return message{}, untimedPoll, false
+			}
+			continue
+		}
+		if !s.known[h.Schema] {
+			s.known[h.Schema] = true
+			if m, ok := s.schema(h.Schema); ok {
+				return m, 0, true
+			}
+			continue // the hub may have it
+		}
+		s.sent(now, e.pos, len(e.payload))
+		s.counts.frames++
+		s.counts.frameBytes += uint64(len(e.payload))
+		s.next++
+		return message{wire.TopicFrame, e.payload}, 0, true
+	}
+}
+
+// retime gives an untimed frame its true times; false while they are not known.
+func (s *session) retime(e *entry, boot [16]byte) bool {
+	if s.cfg.Retime == nil {
+		return false
+	}
+	offset, ok := s.cfg.Retime(boot)
+	return ok && wire.Retime(e.payload, offset) == nil
+}
+
+// skip declares a frame that cannot be sent as a gap, so that it never stands in
+// the way again.
+func (s *session) skip(now time.Time, pos wire.Pos, reason string) (message, time.Duration, bool) {
+	m, wait, ok := s.gap(now, wire.Gap{After: s.cursor, Next: wire.Pos{Epoch: pos.Epoch, Seq: pos.Seq + 1}, Reason: reason})
+	if ok {
+		s.counts.skipped++
+		s.next++
+	}
+	return m, wait, ok
+}
+
+func (s *session) gap(now time.Time, g wire.Gap) (message, time.Duration, bool) {
+	payload, err := wire.EncodeGap(s.out[:0], &g)
+	if err != nil {
+		return message{}, untimedPoll, false // a record without a place: the log is broken
+	}
+	s.out = payload
+	s.counts.gaps++
+	s.sent(now, g.Taken(), len(payload))
+	return message{wire.TopicFrame, payload}, 0, true
+}
+
+// schema returns the message with a schema, if the log has it.
+func (s *session) schema(h wire.Hash) (message, bool) {
+	s.need = wire.Hash{}
+	payload, ok := s.log.Attachment(h)
+	if !ok {
+		return message{}, false
+	}
+	s.known[h] = true
+	s.counts.schemas++
+	s.tokens -= float64(len(payload))
+	return message{wire.TopicFrame, payload}, true
+}
+
+// sent notes what is on its way.
+func (s *session) sent(now time.Time, taken wire.Pos, size int) {
+	if len(s.flights) == 0 {
+		s.progress = now
+	}
+	if s.counts.highest.SameLine(taken) && taken.Compare(s.counts.highest) <= 0 {
+		s.counts.resent++
+	} else {
+		s.counts.highest = taken
+	}
+	s.flights = append(s.flights, flight{taken, size})
+	s.inFlight += size
+	s.tokens -= float64(size)
+	s.cursor = taken
+}
+
+// throttle keeps the rate: a message may be sent while no debt is left.
+func (s *session) throttle(now time.Time) time.Duration {
+	if s.cfg.MaxRate <= 0 {
+		return 0
+	}
+	rate := float64(s.cfg.MaxRate)
+	if elapsed := now.Sub(s.tokensAt).Seconds(); elapsed > 0 {
+		s.tokens = min(s.tokens+elapsed*rate, rate/4)
+		s.tokensAt = now
+	}
+	if s.tokens >= 0 {
+		return 0
+	}
+	return max(time.Millisecond, time.Duration(-s.tokens/rate*float64(time.Second)))
+}
+
+// patience is how long to wait for an acknowledgement.
+func (s *session) patience(now time.Time) time.Duration {
+	if len(s.flights) == 0 {
+		// No credit and nothing under way: ask again.
+		if s.idleAt.IsZero() {
+			s.idleAt = now.Add(s.jitter(s.cfg.AnswerTimeout))
+		}
+		if !now.Before(s.idleAt) {
+			s.idleAt = time.Time{}
+			s.greet(now)
+			return time.Millisecond
+		}
+		return s.idleAt.Sub(now)
+	}
+	return max(time.Millisecond, s.answer-now.Sub(s.progress))
+}
+
+// idling is the wait when the log is at its end. When what was sent stays unsafe
+// for long the hub is asked: it may have lost its tail in a crash.
+func (s *session) idling(now time.Time) (message, time.Duration, bool) {
+	if len(s.flights) > 0 {
+		return message{}, s.patience(now), false
+	}
+	if s.safe == s.cursor {
+		s.idleAt, s.idle = time.Time{}, idleProbe
+		return message{}, time.Hour, false
+	}
+	if s.idleAt.IsZero() {
+		s.idleAt = now.Add(s.jitter(s.idle))
+	}
+	if wait := s.idleAt.Sub(now); wait > 0 {
+		return message{}, wait, false
+	}
+	s.idleAt = time.Time{}
+	s.idle = min(2*s.idle, maxIdleProbe)
+	s.greet(now)
+	return s.hello(now), 0, true
+}
+
+// peek returns the record after the cursor, reading ahead.
+func (s *session) peek() (*entry, bool) {
+	for {
+		for ; s.next < len(s.queue); s.next++ {
+			if e := &s.queue[s.next]; !s.behind(e.pos) {
+				return e, true
+			}
+		}
+		after := s.cursor
+		if n := len(s.queue); n > 0 {
+			after = s.queue[n-1].pos
+		}
+		s.drop()
+		err := s.log.Read(after, readAhead, func(r Record) error {
+			s.queue = append(s.queue, entry{r.Pos, append(s.buffer(), r.Payload...)})
+			return nil
+		})
+		if err != nil {
+			s.cfg.Logger.Warn("the log cannot be read", "error", err)
+		}
+		if len(s.queue) == 0 {
+			return nil, false
+		}
+	}
+}
+
+// behind reports whether the cursor has passed the place.
+func (s *session) behind(p wire.Pos) bool {
+	return !s.cursor.IsZero() && p.SameLine(s.cursor) && p.Compare(s.cursor) <= 0
+}
+
+func (s *session) buffer() []byte {
+	if n := len(s.spare); n > 0 {
+		b := s.spare[n-1]
+		s.spare = s.spare[:n-1]
+		return b[:0]
+	}
+	return nil
+}
+
+// drop forgets what was read ahead. The message returned last may be among it, and
+// has been published by now.
+func (s *session) drop() {
+	for i := range s.queue {
+		if len(s.spare) < 64 && cap(s.queue[i].payload) <= 64<<10 {
+			s.spare = append(s.spare, s.queue[i].payload)
+		}
+	}
+	clear(s.queue)
+	s.queue, s.next = s.queue[:0], 0
+}
+
+// rewind goes on after a place of the hub.
+func (s *session) rewind(to wire.Pos) {
+	s.cursor = to
+	s.flights, s.inFlight = s.flights[:0], 0
+	s.again = time.Time{}
+	s.drop()
+}
+
+// settle removes what the hub has got from the window.
+func (s *session) settle(now time.Time, got wire.Pos) {
+	n := 0
+	for n < len(s.flights) && s.flights[n].pos.SameLine(got) && s.flights[n].pos.Compare(got) <= 0 {
+		s.inFlight -= s.flights[n].size
+		n++
+	}
+	if n > 0 {
+		s.flights = slices.Delete(s.flights, 0, n)
+	}
+	if s.acked.SameLine(got) && got.Compare(s.acked) > 0 || n > 0 {
+		s.acked = got
+		s.progress = now
+		s.answer = s.cfg.AnswerTimeout
+		s.pause, s.again = rewindPause, time.Time{}
+		s.accepted()
+		s.idleAt, s.idle = time.Time{}, idleProbe
+	}
+}
+
+// backlogLength is how many frames the hub may be behind before its view of the
+// last values counts as stale.
+const backlogLength = 30
+
+// backlogged reports whether the hub is far behind the newest frame.
+func (s *session) backlogged() bool {
+	last, ok := s.log.Last()
+	if s.state != streaming || !ok {
+		return false
+	}
+	return last.Epoch != s.acked.Epoch || last.Seq > s.acked.Seq+backlogLength
+}

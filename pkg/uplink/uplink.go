@@ -1,0 +1,254 @@
+package uplink
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"net"
+	"strings"
+	"sync"
+	"time"
+
+	mqtt "github.com/eclipse/paho.mqtt.golang"
+
+	"github.com/langbiang/langbiang/pkg/wire"
+)
+
+// Uplink sends the frames of one log to one hub.
+type Uplink struct {
+	cfg     Config
+	log     Log
+	metrics *metrics
+
+	mu     sync.Mutex
+	status Status
+}
+
+// Status is how the uplink stands, for people.
+type Status struct {
+	Connected bool
+	Since     time.Time   // of Connected
+	Refusal   wire.Status // StatusOK: the hub takes frames
+	Reason    string      // of the refusal, or why there is no connection
+	Got, Safe wire.Pos
+}
+
+// New checks the configuration. The log stays the caller's, who closes it after
+// Run has returned.
+func New(cfg Config, log Log) (*Uplink, error) {
+	if err := cfg.check(); err != nil {
+		return nil, err
+	}
+	m, err := newMetrics(cfg.Metrics)
+	if err != nil {
+		return nil, err
+	}
+	return &Uplink{cfg: cfg, log: log, metrics: m}, nil
+}
+
+// Status returns how the uplink stands now. It may be called at any time.
+func (u *Uplink) Status() Status {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	return u.status
+}
+
+const minBackoff = time.Second
+
+// Run connects, sends, and connects again, until ctx ends; then it says good-bye
+// and returns nil. Call it once.
+func (u *Uplink) Run(ctx context.Context) error {
+	s := newSession(&u.cfg, u.log, rand.Uint64())
+	client := fmt.Sprintf("%s-%08x", u.cfg.Edge, rand.Uint32())
+	backoff := minBackoff
+	for ctx.Err() == nil {
+		start := time.Now()
+		err := u.connection(ctx, s, client)
+		s.disconnected()
+		u.publishStatus(s, false, err)
+		if ctx.Err() != nil {
+			break
+		}
+		u.metrics.connected.Set(0)
+		if time.Since(start) > u.cfg.MaxBackoff {
+			backoff = minBackoff
+		}
+		// Full jitter: thousands of edges must not come back at once.
+		wait := minBackoff/4 + rand.N(backoff)
+		backoff = min(2*backoff, u.cfg.MaxBackoff)
+		u.cfg.Logger.Warn("no connection to the hub", "url", u.cfg.URL, "error", err, "next_try_in", wait.Round(time.Millisecond))
+		select {
+		case <-ctx.Done():
+		case <-time.After(wait):
+		}
+	}
+	return nil
+}
+
+// connection lives as long as one MQTT connection and returns why it ended.
+func (u *Uplink) connection(ctx context.Context, s *session, id string) error {
+	at := time.Now().UnixMilli()
+	will, err := wire.EncodeState(&wire.State{V: wire.Version, Epoch: u.cfg.Epoch, At: at})
+	if err != nil {
+		return err
+	}
+	lost := make(chan error, 1)
+	acks := make(chan wire.Ack, 64)
+	o := mqtt.NewClientOptions().AddBroker(u.cfg.URL).SetClientID(id).SetProtocolVersion(4).
+		SetCleanSession(true).SetOrderMatters(false).SetAutoReconnect(false).SetConnectRetry(false).
+		SetKeepAlive(u.cfg.KeepAlive).SetConnectTimeout(u.cfg.ConnectTimeout).SetWriteTimeout(u.cfg.WriteTimeout).
+		SetUsername(u.cfg.User).SetPassword(u.cfg.Password).
+		SetBinaryWill(wire.StateTopic(u.cfg.Edge), will, 0, true).
+		SetConnectionLostHandler(func(_ mqtt.Client, err error) { lost <- err }).
+		SetDialer(&net.Dialer{Timeout: u.cfg.ConnectTimeout, KeepAlive: u.cfg.KeepAlive})
+	if u.cfg.TLS != nil {
+		o.SetTLSConfig(u.cfg.TLS)
+	}
+	c := mqtt.NewClient(o)
+	defer c.Disconnect(0)
+	if err := u.wait(ctx, c.Connect(), u.cfg.ConnectTimeout+u.cfg.WriteTimeout); err != nil {
+		return err
+	}
+	receive := func(_ mqtt.Client, m mqtt.Message) {
+		var a wire.Ack
+		if err := wire.DecodeAck(m.Payload(), &a); err != nil {
+			u.metrics.badAcks.Inc()
+			return
+		}
+		select {
+		case acks <- a:
+		default: // the hub repeats itself
+			u.metrics.badAcks.Inc()
+		}
+	}
+	if err := u.wait(ctx, c.Subscribe(wire.AckTopic(u.cfg.Edge), 0, receive), u.cfg.WriteTimeout); err != nil {
+		return err
+	}
+	if err := u.state(ctx, c, &wire.State{Online: true, At: at}); err != nil {
+		return err
+	}
+	u.cfg.Logger.Info("connected to the hub", "url", u.cfg.URL)
+	u.metrics.connected.Set(1)
+	s.connected(time.Now())
+	err = u.converse(ctx, c, s, acks, lost)
+	if ctx.Err() != nil {
+		bye, cancel := context.WithTimeout(context.WithoutCancel(ctx), min(u.cfg.WriteTimeout, 2*time.Second))
+		defer cancel()
+		_ = u.state(bye, c, &wire.State{At: at, Reason: "stopped"}) // the last will says the same, without the reason
+	}
+	return err
+}
+
+// converse moves messages between the session and the connection.
+func (u *Uplink) converse(ctx context.Context, c mqtt.Client, s *session, acks <-chan wire.Ack, lost <-chan error) error {
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	snapshotAt := time.Now()
+	var snapshot []byte
+	for {
+		// Before poll looks at the log, or an append in between goes unseen.
+		changed := u.log.Changed()
+		if err := u.take(ctx, s, acks, lost); err != nil {
+			return err
+		}
+		if now := time.Now(); u.cfg.Snapshot != nil && s.backlogged() && now.Sub(snapshotAt) >= u.cfg.SnapshotEvery {
+			snapshotAt = now
+			var ok bool
+			if snapshot, ok = u.cfg.Snapshot(snapshot[:0]); ok {
+				if err := u.publish(ctx, c, wire.TopicSnapshot, snapshot); err != nil {
+					return err
+				}
+			}
+		}
+		m, wait, ok := s.poll(time.Now())
+		if ok {
+			if err := u.publish(ctx, c, m.topic, m.payload); err != nil {
+				return err
+			}
+			continue
+		}
+		u.publishStatus(s, true, nil)
+		if s.backlogged() {
+			wait = min(wait, u.cfg.SnapshotEvery)
+		}
+		timer.Reset(max(wait, time.Millisecond))
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case err := <-lost:
+			return err
+		case a := <-acks:
+			s.ack(time.Now(), &a)
+		case <-changed:
+		case <-timer.C:
+		}
+	}
+}
+
+// take hands over what has arrived, without waiting.
+func (u *Uplink) take(ctx context.Context, s *session, acks <-chan wire.Ack, lost <-chan error) error {
+	for {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case err := <-lost:
+			return err
+		case a := <-acks:
+			s.ack(time.Now(), &a)
+		default:
+			return nil
+		}
+	}
+}
+
+// publish writes a message to the connection. That it returns nil proves nothing
+// but that the payload may be used again.
+func (u *Uplink) publish(ctx context.Context, c mqtt.Client, kind string, payload []byte) error {
+	u.metrics.bytes.Add(float64(len(payload)))
+	return u.wait(ctx, c.Publish(wire.Topic(u.cfg.Edge, kind), 0, false, payload), u.cfg.WriteTimeout+time.Second)
+}
+
+func (u *Uplink) state(ctx context.Context, c mqtt.Client, s *wire.State) error {
+	s.V, s.Epoch = wire.Version, u.cfg.Epoch
+	payload, err := wire.EncodeState(s)
+	if err != nil {
+		return err
+	}
+	return u.wait(ctx, c.Publish(wire.StateTopic(u.cfg.Edge), 0, true, payload), u.cfg.WriteTimeout)
+}
+
+var errSlow = errors.New("the hub's broker does not take what is sent")
+
+// wait waits for a token, for the time given at most.
+func (u *Uplink) wait(ctx context.Context, t mqtt.Token, most time.Duration) error {
+	select {
+	case <-t.Done(): // nearly always at once
+		return t.Error()
+	default:
+	}
+	timer := time.NewTimer(most)
+	defer timer.Stop()
+	select {
+	case <-t.Done():
+		return t.Error()
+	case <-timer.C:
+		return errSlow
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+func (u *Uplink) publishStatus(s *session, connected bool, err error) {
+	u.metrics.take(&s.counts, s)
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if u.status.Connected != connected || u.status.Since.IsZero() {
+		u.status.Since = time.Now()
+	}
+	u.status.Connected, u.status.Refusal, u.status.Reason = connected, s.status, s.reason
+	u.status.Got, u.status.Safe = s.acked, s.safe
+	if err != nil && u.status.Reason == "" {
+		u.status.Reason = strings.TrimSpace(err.Error())
+	}
+}

@@ -1,0 +1,216 @@
+package wire
+
+import (
+	"cmp"
+	"slices"
+	"strings"
+
+	"github.com/langbiang/langbiang/pkg/telemetry"
+)
+
+// The bits of a column's head byte.
+const (
+	seriesOne         = 0x00 // one series
+	seriesProgression = 0x01 // several, the same step apart
+	seriesList        = 0x02 // several
+	seriesMask        = 0x03
+
+	headSeveral = 0x04 // more than one reading of each series: their number follows
+
+	timesOne   = 0 << 3 // all readings at one time
+	timesLast  = 1 << 3 // as in the column before
+	timesBack  = 2 << 3 // as in a column further back
+	timesGrid  = 3 << 3 // all series at the same times
+	timesEach  = 4 << 3 // a time for each reading
+	timesTable = 5 << 3 // an index into the block's instants for each reading
+	timesMask  = 0x38
+
+	qualityGood  = 0 << 6 // all good
+	qualityConst = 1 << 6 // all the same byte
+	qualityRuns  = 2 << 6
+	qualityMask  = 0xc0
+)
+
+// column is a run of readings that are encoded together: m series with c
+// readings each, series by series.
+type column struct {
+	from, m, c int
+	group      int32
+}
+
+func (c *column) len() int { return c.m * c.c }
+
+// layout puts readings into columns. In frames with few readings of each series,
+// columns hold many series that measure the same; in long ones each series gets
+// its own column, and those of a device, which share their times, stand together.
+// Without a schema every series may share a column with every other. It keeps
+// scratch memory.
+type layout struct {
+	// By series, empty without a schema: its group of those that measure the
+	// same, and its place in the order of columns when they are shared and when
+	// they are not.
+	group        []int32
+	shared, lone []int32
+
+	rank  []int32 // shared or lone, for the frame at hand
+	alone bool
+
+	count []int32
+	order []int32
+	rows  []row
+	cols  []column
+}
+
+// row is the readings of one series.
+type row struct {
+	series  uint32
+	from, n int32 // in order
+}
+
+// aloneFrom is how many readings a series must have on average to get a column
+// of its own; unknown is the same when nothing is known of which series are
+// alike.
+const (
+	aloneFrom        = 12
+	aloneFromUnknown = 4
+)
+
+func (l *layout) groupOf(series uint32) int32 {
+	if int(series) < len(l.group) {
+		return l.group[series]
+	}
+	return 0
+}
+
+func (l *layout) rankOf(series uint32) uint32 {
+	if int(series) < len(l.rank) {
+		return uint32(l.rank[series])
+	}
+	return series
+}
+
+// arrange sorts the readings by column, series and time, and cuts columns. Rows
+// that share columns are sorted by the number of their readings, then by series.
+func (l *layout) arrange(readings []telemetry.Reading) {
+	l.rank = l.shared
+	l.sort(readings)
+	limit := aloneFrom
+	if len(l.group) == 0 {
+		limit = aloneFromUnknown
+	}
+	l.alone = len(readings) >= limit*len(l.rows)
+	if l.alone && len(l.lone) > 0 {
+		l.rank = l.lone
+		l.sort(readings)
+	}
+	l.cut()
+}
+
+// sort fills order and rows: a counting sort by rank, then by time where the
+// readings of a series came out of order.
+func (l *layout) sort(readings []telemetry.Reading) {
+	top := uint32(0)
+	for i := range readings {
+		top = max(top, l.rankOf(readings[i].Series))
+	}
+	l.count = grow(l.count, int(top)+1)
+	clear(l.count)
+	for i := range readings {
+		l.count[l.rankOf(readings[i].Series)]++
+	}
+	l.rows = l.rows[:0]
+	sum := int32(0)
+	for rank, n := range l.count {
+		if n > 0 {
+			l.rows = append(l.rows, row{from: sum, n: n})
+		}
+		l.count[rank] = sum
+		sum += n
+	}
+	l.order = grow(l.order, len(readings))
+	for i := range readings {
+		at := &l.count[l.rankOf(readings[i].Series)]
+		l.order[*at] = int32(i)
+		*at++
+	}
+	for i := range l.rows {
+		r := &l.rows[i]
+		line := l.order[r.from : r.from+r.n]
+		r.series = readings[line[0]].Series
+		for j := 1; j < len(line); j++ {
+			if readings[line[j]].Time < readings[line[j-1]].Time {
+				slices.SortStableFunc(line, func(a, b int32) int {
+					return cmp.Compare(readings[a].Time, readings[b].Time)
+				})
+				break
+			}
+		}
+	}
+}
+
+// cut makes columns of neighbouring rows of one group that are equally long.
+func (l *layout) cut() {
+	l.cols = l.cols[:0]
+	from := 0
+	for i := 0; i < len(l.rows); {
+		group, j, even := l.groupOf(l.rows[i].series), i+1, true
+		for !l.alone && j < len(l.rows) && l.groupOf(l.rows[j].series) == group {
+			even = even && l.rows[j].n == l.rows[i].n
+			j++
+		}
+		rows := l.rows[i:j]
+		if !even {
+			slices.SortStableFunc(rows, func(a, b row) int { return cmp.Compare(a.n, b.n) })
+		}
+		for k := range rows {
+			n := int(rows[k].n)
+			if last := len(l.cols) - 1; k > 0 && n == l.cols[last].c {
+				l.cols[last].m++
+			} else {
+				l.cols = append(l.cols, column{from: from, m: 1, c: n, group: group})
+			}
+			from += n
+		}
+		i = j
+	}
+}
+
+// setSchema makes groups of the series that measure the same with the same kind
+// of device.
+func (l *layout) setSchema(s *telemetry.Schema) {
+	l.group, l.shared, l.lone = nil, nil, nil
+	if s == nil || len(s.Series) == 0 {
+		return
+	}
+	profile := func(i int32) string {
+		if d := s.Series[i].Device; int(d) < len(s.Devices) {
+			return s.Devices[d].Profile
+		}
+		return ""
+	}
+	alike := func(a, b int32) int {
+		x, y := &s.Series[a], &s.Series[b]
+		return cmp.Or(
+			strings.Compare(x.Quantity, y.Quantity),
+			strings.Compare(profile(a), profile(b)),
+			strings.Compare(x.Point, y.Point),
+		)
+	}
+	order := make([]int32, len(s.Series))
+	for i := range order {
+		order[i] = int32(i)
+	}
+	l.group, l.shared, l.lone = make([]int32, len(order)), make([]int32, len(order)), make([]int32, len(order))
+	slices.SortStableFunc(order, func(a, b int32) int { return cmp.Compare(s.Series[a].Device, s.Series[b].Device) })
+	for rank, i := range order {
+		l.lone[i] = int32(rank)
+	}
+	slices.SortFunc(order, func(a, b int32) int { return cmp.Or(alike(a, b), cmp.Compare(a, b)) })
+	group := int32(0)
+	for rank, i := range order {
+		if rank > 0 && alike(order[rank-1], i) != 0 {
+			group++
+		}
+		l.shared[i], l.group[i] = int32(rank), group
+	}
+}
