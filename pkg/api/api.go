@@ -91,8 +91,9 @@ type Edge struct {
 	Sequence      uint64     `json:"sequence"`
 	Watermark     *time.Time `json:"watermark"`
 	ClockOffsetMS *int64     `json:"clock_offset_ms"`
-	Backlog       uint64     `json:"backlog_frames"`
-	Status        string     `json:"status"` // ok, or why nothing is acknowledged
+	Backlog       bool       `json:"backlog"` // its watermark is far behind
+	Status        string     `json:"status"`  // ok, or why nothing is acknowledged: fork, clone, clock, refused, version
+	Detail        string     `json:"detail,omitempty"`
 	Frames        uint64     `json:"frames"`
 	Readings      uint64     `json:"readings"`
 	Late          uint64     `json:"late_readings"`
@@ -101,10 +102,10 @@ type Edge struct {
 
 // Gap is a range of readings that an edge had and cannot give.
 type Gap struct {
-	From     time.Time `json:"from"`
-	To       time.Time `json:"to"`
-	Reason   string    `json:"reason"`
-	Recorded time.Time `json:"recorded"`
+	From     *time.Time `json:"from"` // event time, as far as known
+	To       *time.Time `json:"to"`
+	Reason   string     `json:"reason"`
+	Recorded time.Time  `json:"recorded"`
 }
 
 // Device is one sensor or camera.

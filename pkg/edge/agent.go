@@ -112,7 +112,7 @@ func Open(plan *Plan, version string, logger *slog.Logger) (a *Agent, err error)
 		}
 		d, err := c.Source.New(c.ID, c.Devices, driver.Env{
 			Sink: collect, Logger: logger.With("connection", c.ID),
-			Metrics: prometheus.WrapRegistererWith(prometheus.Labels{"connection": c.ID}, a.metrics),
+			Metrics: a.metrics, // the drivers label theirs with the connection
 		})
 		if err != nil {
 			return a, fmt.Errorf("connection %s: %w", c.ID, err)

@@ -124,11 +124,14 @@ func (c *collector) begin(lastW int64) {
 	t := c.clock.Now()
 	c.era, c.trusted = t.Era, t.Trusted
 	c.watermark = t.Ms
-	from := t.Ms
-	if t.Trusted && lastW > 0 && lastW < t.Ms {
-		from = lastW
+	m := wire.Mark{Kind: wire.MarkStart, From: t.Ms, To: t.Ms}
+	switch {
+	case lastW > 0 && !t.Trusted:
+		m.From, m.Fixed = lastW, true // true time already, whatever this boot's turns out to be
+	case lastW > 0 && lastW < t.Ms:
+		m.From = lastW
 	}
-	c.marks = append(c.marks, wire.Mark{Kind: wire.MarkStart, From: from, To: t.Ms})
+	c.marks = append(c.marks, m)
 }
 
 // Put implements [driver.Sink].
@@ -303,7 +306,10 @@ func (c *collector) shift(offset int64) {
 		c.pending[i].Time += offset
 	}
 	for i := range c.marks {
-		c.marks[i].From += offset
+		if !c.marks[i].Fixed {
+			c.marks[i].From += offset
+		}
+		c.marks[i].Fixed = false
 		c.marks[i].To += offset
 	}
 	for i := range c.last {

@@ -169,12 +169,12 @@ func TestWhatWasStampedBeforeTheClockWasKnownMovesToTrueTime(t *testing.T) {
 	d := testDevice("air", "pm")
 	fc := &fakeClock{Time: clock.Time{Ms: 5_000}, offset: 1_000_000}
 	c, _ := newCollector([]*driver.Device{d}, nil, func(d *driver.Device) telemetry.Device { return telemetry.Device{ID: d.ID} }, fc, slog.New(slog.DiscardHandler))
-	c.begin(77) // a watermark of an earlier boot means nothing to this clock
+	c.begin(900_000)
 	var f wire.Frame
 	fc.Ms = 6_000
 	c.Put(d, time.Time{}, value(0, 1))
 	c.cut(&f, 0)
-	if !f.Untimed || f.W != 6_000 || f.Marks[0].From != f.Marks[0].To {
+	if !f.Untimed || f.W != 6_000 || f.Marks[0] != (wire.Mark{Kind: wire.MarkStart, From: 900_000, To: 5_000, Fixed: true}) {
 		t.Fatalf("first frame %+v", f.Header)
 	}
 	fc.Ms = 7_000

@@ -60,12 +60,12 @@ func (a *Agent) newUplink(version string, schema *telemetry.Schema) (*uplink.Upl
 			h.Schema, h.Series, h.Devices = a.recorder.schema.Key, len(schema.Series), len(schema.Devices)
 			h.Clock = wire.Clock{Now: t.Ms, Trusted: t.Trusted, Era: t.Era}
 		},
-		Retime: func(boot [16]byte) (int64, bool) {
-			offset, _, err := a.boots.offset(boot)
+		Retime: func(boot [16]byte) (int64, bool, bool) {
+			offset, estimated, err := a.boots.offset(boot)
 			if err != nil && !errors.Is(err, errTimeUnknown) {
 				a.logger.Error("offset of a boot cannot be kept", "err", err)
 			}
-			return offset, err == nil
+			return offset, estimated, err == nil
 		},
 		ObserveHub: func(offset, rtt time.Duration) { a.clock.ObserveHub(offset.Milliseconds(), rtt.Milliseconds()) },
 		Snapshot:   a.recorder.values.append,

@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"slices"
+	"strings"
 
 	firmwareprofiles "github.com/langbiang/langbiang/firmware-profiles"
 	"github.com/langbiang/langbiang/pkg/driver"
@@ -64,6 +65,14 @@ func Load(path string, override func(*Config) error) (*Plan, error) {
 	}
 	for i := range cfg.Profiles {
 		cfg.Profiles[i] = relative(dir, cfg.Profiles[i])
+	}
+	for _, cc := range cfg.Connections {
+		// A serial line by a path from here: what the simulated field makes.
+		if m := cc.Modbus; m != nil && (strings.HasPrefix(m.Port, "./") || strings.HasPrefix(m.Port, "../")) {
+			if port, err := filepath.Abs(relative(dir, m.Port)); err == nil {
+				m.Port = port
+			}
+		}
 	}
 	if override != nil {
 		if err := override(&cfg); err != nil {

@@ -50,6 +50,9 @@ func (c *checker) connections(plan *Plan) {
 				c.fault(p.Msg, p.Hint, "connections", i, src.Kind(), p.Field)
 			}
 		}
+		if m, ok := src.(*mqtt.Config); ok {
+			m.Identify(c.cfg.Edge.ID, cc.ID)
+		}
 		plan.Connections = append(plan.Connections, Connection{ID: cc.ID, Source: src})
 	}
 }

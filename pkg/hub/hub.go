@@ -211,10 +211,14 @@ func (h *Hub) serve(version string) error {
 	if err != nil {
 		return err
 	}
+	prom, err := promapi.New(promapi.Options{Queryable: h.store.Queryable(), Quantities: h.plan.Quantities, Version: version, Logger: h.logger})
+	if err != nil {
+		return fmt.Errorf("query API: %w", err)
+	}
 	h.server = &http.Server{
 		Handler: api.New(api.Config{
 			Alerts: alertsPart{h.ledger}, Fleet: &fleet{hub: h}, Ready: h.Ready,
-			Prometheus: promapi.New(promapi.Config{Queryable: h.store.Queryable(), Quantities: h.plan.Quantities, Version: version, Logger: h.logger}),
+			Prometheus: prom,
 			Metrics:    promhttp.HandlerFor(h.metrics, promhttp.HandlerOpts{}),
 			Page:       page, Logger: h.logger, Done: h.streams,
 		}),

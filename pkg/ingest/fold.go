@@ -27,7 +27,7 @@ func (e *edge) check(f *wire.Frame, s *schema) error {
 	switch {
 	case f.Untimed:
 		return errUntimed
-	case f.W < f.PrevW, e.sameRun(f) && f.W < e.w:
+	case f.W < f.PrevW, !f.Estimated && e.sameRun(f) && f.W < e.w:
 		return errWatermark
 	}
 	n := uint32(len(s.Series))
@@ -63,8 +63,8 @@ func (w *worker) fold(e *edge, f *wire.Frame) (n tally, err error) {
 	if e.sameRun(f) {
 		prev = max(prev, e.w)
 	}
-	if n, err = w.store(e, f, prev); err != nil {
-		return n, err
+	if n, err = w.store(e, f, prev); err != nil || f.Estimated {
+		return n, err // nobody looks at guessed times but people
 	}
 	if e.fold != nil {
 		w.evaluate(e, f, prev)
@@ -81,8 +81,11 @@ func (w *worker) store(e *edge, f *wire.Frame, prev int64) (n tally, err error) 
 		r := &f.Readings[i]
 		s := &b.series[r.Series]
 		q := normal(telemetry.Check(r.Value, r.Quality))
+		if f.Estimated && q.Status() == telemetry.Good {
+			q = telemetry.NewQuality(telemetry.Uncertain, telemetry.ReasonClock)
+		}
 		r.Quality = q
-		late := r.Time <= prev-s.lag || r.Time > f.W-s.lag
+		late := f.Estimated || r.Time <= prev-s.lag || r.Time > f.W-s.lag
 		last := &e.onTime[r.Series]
 		if late {
 			n.late++

@@ -108,6 +108,7 @@ func CheckPoint(pt *Point, q telemetry.Quantities) []PointError {
 	c.quantity(q)
 	c.source()
 	c.value()
+	c.further(q)
 	return c.errs
 }
 

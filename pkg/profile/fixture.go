@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/langbiang/langbiang/pkg/internal/strictyaml"
 	"github.com/langbiang/langbiang/pkg/telemetry"
@@ -29,7 +30,22 @@ type Fixture struct {
 	Texts    map[string]string   `yaml:"texts,text" doc:"texts by point"`
 	Bad      map[string]string   `yaml:"bad" doc:"reasons by point, not_fitted for example"`
 	Up       *bool               `yaml:"up" doc:"whether the availability topic says online in the end"`
+	Takes    string              `yaml:"takes,text" doc:"revision that the agent must take by itself, or none when the device is not this model"`
+	Later    *Later              `yaml:"later" doc:"a second state, for counters; readings are those after it"`
 }
+
+// Later is what changes in a device within a time.
+type Later struct {
+	After    time.Duration       `yaml:"after" doc:"how much later"`
+	Coil     map[string][]uint16 `yaml:"coil" doc:"bits that are new"`
+	Discrete map[string][]uint16 `yaml:"discrete" doc:"bits that are new"`
+	Holding  map[string][]uint16 `yaml:"holding" doc:"registers that are new"`
+	Input    map[string][]uint16 `yaml:"input" doc:"registers that are new"`
+	Messages []Message           `yaml:"messages" doc:"messages that follow"`
+}
+
+// takesNone is what a fixture says of a device that is not of the model.
+const takesNone = "none"
 
 // Message is one MQTT message.
 type Message struct {
@@ -53,7 +69,7 @@ func CheckFixtures(p *Profile, file string, data []byte, q telemetry.Quantities)
 	if errs = doc.Decode(&f); len(errs) > 0 {
 		return errs.Err()
 	}
-	c := fixtureCheck{doc: doc, p: p, q: q, seen: map[string]bool{}}
+	c := fixtureCheck{doc: doc, p: p, q: p.Catalogue(q), seen: map[string]bool{}, took: map[string]bool{}}
 	for i := range f.Fixtures {
 		c.one(i, &f.Fixtures[i])
 	}
@@ -70,6 +86,17 @@ type fixtureCheck struct {
 	q    telemetry.Quantities
 	errs strictyaml.Errors
 	seen map[string]bool // "revision point" that some fixture has
+
+	took map[string]bool // revisions that some fixture takes
+}
+
+// state is what a device says at one time.
+type state struct {
+	images   map[Area]map[int]uint16
+	messages []Message
+	at       int64
+	counts   map[string]*Count
+	order    Order
 }
 
 func (c *fixtureCheck) fail(path []any, msg, hint string) {
@@ -81,31 +108,119 @@ func (c *fixtureCheck) one(i int, f *Fixture) {
 	if f.Name == "" || f.Source == "" {
 		c.fail(at(), "name and source must be set", "")
 	}
-	points, rev, with, err := c.p.Resolve(f.Revision, f.With)
+	st := state{images: map[Area]map[int]uint16{}, messages: f.Messages, counts: map[string]*Count{}, order: c.p.Modbus.Order}
+	load := func(coil, discrete, holding, input map[string][]uint16, at func(...any) []any) {
+		for _, a := range []struct {
+			area Area
+			name string
+			runs map[string][]uint16
+		}{{AreaCoil, "coil", coil}, {AreaDiscrete, "discrete", discrete}, {AreaHolding, "holding", holding}, {AreaInput, "input", input}} {
+			if st.images[a.area] == nil {
+				st.images[a.area] = map[int]uint16{}
+			}
+			maps.Copy(st.images[a.area], c.image(a.runs, at(a.name)))
+		}
+	}
+	load(f.Coil, f.Discrete, f.Holding, f.Input, at)
+	revision := c.identify(f, &st, at)
+	points, rev, with, err := c.p.Resolve(revision, f.With)
 	if err != nil {
 		c.fail(at(), err.Error(), "")
 		return
 	}
-	images := map[Area]map[int]uint16{}
-	for _, a := range []struct {
-		area Area
-		name string
-		runs map[string][]uint16
-	}{{AreaCoil, "coil", f.Coil}, {AreaDiscrete, "discrete", f.Discrete}, {AreaHolding, "holding", f.Holding}, {AreaInput, "input", f.Input}} {
-		images[a.area] = c.image(a.runs, at(a.name))
-	}
 	got := map[string]outcome{}
-	for j := range points {
-		pt := &points[j]
-		if o, ok := c.read(pt, images, f.Messages); ok {
-			got[pt.ID] = o
-			c.seen[rev+" "+pt.ID] = true
+	readAll := func() {
+		for j := range points {
+			pt := &points[j]
+			if o, ok := c.read(pt, &st); ok {
+				got[pt.ID] = o
+				c.seen[rev+" "+pt.ID] = true
+			}
 		}
 	}
+	readAll()
+	if l := f.Later; l != nil {
+		load(l.Coil, l.Discrete, l.Holding, l.Input, func(path ...any) []any { return at(append([]any{"later"}, path...)...) })
+		if len(l.Messages) > 0 {
+			st.messages = l.Messages
+		}
+		st.at += l.After.Milliseconds()
+		readAll()
+		st.messages = append(slices.Clone(f.Messages), l.Messages...)
+	}
 	c.compare(f, got, at)
-	if up, ok := c.p.ResolveMQTT(with).Availability.last(f.Messages); f.Up != nil && (!ok || up != *f.Up) {
+	if up, ok := c.p.ResolveMQTT(with).Availability.last(st.messages); f.Up != nil && (!ok || up != *f.Up) {
 		c.fail(at("up"), fmt.Sprintf("the availability topic says %v (said anything: %v)", up, ok), "")
 	}
+}
+
+// identify returns the revision to read the fixture with: the pinned one, or the
+// one that the agent would take.
+func (c *fixtureCheck) identify(f *Fixture, st *state, at func(...any) []any) string {
+	_, _, with, err := c.p.Resolve(f.Revision, f.With)
+	if err != nil {
+		return f.Revision // the caller meets it again
+	}
+	id := c.p.Identification(with)
+	if id == nil {
+		if f.Takes != "" {
+			c.fail(at("takes"), "the profile has no match, so no revision is taken", "")
+		}
+		return f.Revision
+	}
+	told := false
+	v := id.Judge(func(pl *Place) Raw {
+		r := st.raw(pl)
+		told = told || !r.Quality.IsBad()
+		return r
+	})
+	took := takesNone
+	switch {
+	case v.Revision >= 0:
+		took = id.Revisions[v.Revision].ID
+	case v.Model && len(c.p.Firmware) < 2:
+		took = "model"
+	}
+	if f.Takes != "" && f.Takes != took {
+		c.fail(at("takes"), fmt.Sprintf("is %q; read was %s", took, v.Seen), "")
+	}
+	if f.Takes != "" {
+		c.took[f.Takes] = true
+	}
+	if f.Revision == "" && (told || f.Takes != "") && v.Revision >= 0 {
+		return took
+	}
+	return f.Revision
+}
+
+// raw is what stands at a place. What the fixture does not have the device
+// refuses.
+func (st *state) raw(pl *Place) Raw {
+	pt := pl.Point("")
+	if pl.Topic != "" {
+		r := Raw{Quality: telemetry.BadQuality(telemetry.ReasonMissing)}
+		for _, m := range st.messages {
+			if topicFits(pl.Topic, m.Topic) {
+				if v, there := payloadAt(pl.Path, m.Payload); there {
+					r = RawValue(v, true)
+				}
+			}
+		}
+		return r
+	}
+	area, addr := pt.Area()
+	regs := make([]uint16, pt.Width())
+	for i := range regs {
+		var ok bool
+		if regs[i], ok = st.images[area][addr+i]; !ok {
+			return Raw{Quality: telemetry.BadQuality(telemetry.ReasonException)}
+		}
+	}
+	n, text, err := Decode(&pt, st.order, regs)
+	if err != nil {
+		return Raw{Quality: telemetry.BadQuality(telemetry.ReasonMalformed)}
+	}
+	return Raw{Number: n, Text: text}
 }
 
 // image spreads runs of registers over their addresses.
@@ -128,6 +243,7 @@ type outcome struct {
 	value float64
 	text  string
 	q     telemetry.Quality
+	ok    bool
 }
 
 type linear struct{ factor, offset float64 }
@@ -136,61 +252,79 @@ type linear struct{ factor, offset float64 }
 func (l linear) Of(x float64) float64 { return x*l.factor + l.offset }
 
 // read gives the outcome of a point, or not ok when the fixture has nothing for it.
-func (c *fixtureCheck) read(pt *Point, images map[Area]map[int]uint16, messages []Message) (o outcome, ok bool) {
+func (c *fixtureCheck) read(pt *Point, st *state) (o outcome, ok bool) {
 	var conv linear
 	conv.factor, conv.offset, _ = pt.Conversion(c.q)
+	if pt.Counter != nil && st.counts[pt.ID] == nil {
+		st.counts[pt.ID] = NewCount(pt)
+	}
+	count := st.counts[pt.ID]
 	area, addr := pt.Area()
 	if area == AreaNone {
-		for _, m := range messages {
+		for _, m := range st.messages {
 			if !topicFits(pt.Topic, m.Topic) {
 				continue
 			}
-			value, text, q, there := fromPayload(pt, conv, m.Payload)
-			if !there && c.p.MQTT.Partial {
-				continue // a field that did not change
+			if got, there := fromPayload(pt, conv, count, m.Payload, st.at); there || !c.p.MQTT.Partial {
+				o, ok = got, got.ok
 			}
-			o, ok = outcome{value, text, q}, true
 		}
 		return o, ok
 	}
 	regs := make([]uint16, pt.Width())
 	for i := range regs {
-		if regs[i], ok = images[area][addr+i]; !ok {
+		if regs[i], ok = st.images[area][addr+i]; !ok {
 			return o, false
 		}
+	}
+	var refs []Raw
+	for _, pl := range pt.Refs() {
+		refs = append(refs, st.raw(pl))
 	}
 	raw, text, err := Decode(pt, c.p.Modbus.Order, regs)
 	switch {
 	case err != nil:
-		o.q = telemetry.BadQuality(telemetry.ReasonMalformed)
+		return outcome{q: telemetry.BadQuality(telemetry.ReasonMalformed)}, true
 	case pt.IsText():
-		o.text = text
-	default:
-		o.value, o.q = Number(pt, conv, raw)
+		return outcome{text: text}, true
 	}
-	return o, true
+	o.value, o.q, ok = Measure(pt, conv, count, raw, refs, st.at)
+	return o, ok
 }
 
-// fromPayload is what a driver does with one message. It is not there when the
-// payload parsed and the point's field is not in it.
-func fromPayload(pt *Point, conv linear, payload string) (value float64, text string, q telemetry.Quality, there bool) {
-	if pt.Path == "" {
-		value, text, q = Value(pt, conv, payload)
-		return value, text, q, true
+// payloadAt finds what stands at a path of a payload.
+func payloadAt(path, payload string) (v any, there bool) {
+	if path == "" {
+		return payload, true
 	}
-	path, err := ParsePath(pt.Path)
+	p, err := ParsePath(path)
 	if err != nil {
-		return 0, "", telemetry.BadQuality(telemetry.ReasonConfiguration), true
+		return nil, false
 	}
 	var doc any
 	d := json.NewDecoder(strings.NewReader(payload))
 	d.UseNumber()
 	if d.Decode(&doc) != nil {
-		return 0, "", telemetry.BadQuality(telemetry.ReasonMalformed), true
+		return nil, false
 	}
-	v, there := path.Lookup(doc)
-	value, text, q = Value(pt, conv, v)
-	return value, text, q, there
+	return p.Lookup(doc)
+}
+
+// fromPayload is what a driver does with one message. It is not there when the
+// payload parsed and the point's field is not in it.
+func fromPayload(pt *Point, conv linear, count *Count, payload string, at int64) (o outcome, there bool) {
+	o.ok = true
+	if pt.Path != "" && !json.Valid([]byte(payload)) {
+		o.q = telemetry.BadQuality(telemetry.ReasonMalformed)
+		return o, true
+	}
+	v, there := payloadAt(pt.Path, payload)
+	var refs []Raw
+	for _, pl := range pt.Refs() {
+		refs = append(refs, RawValue(payloadAt(pl.Path, payload)))
+	}
+	o.value, o.text, o.q, o.ok = MeasureValue(pt, conv, count, v, refs, at)
+	return o, there
 }
 
 // Word tells what an availability payload says: online, offline, or neither.
@@ -212,9 +346,10 @@ func (a *Availability) last(messages []Message) (online, known bool) {
 		if !topicFits(a.Topic, m.Topic) {
 			continue
 		}
-		_, text, q, _ := fromPayload(&Point{Kind: KindText, Path: a.Path}, linear{}, m.Payload)
-		if !q.IsBad() {
-			online, known = a.Word(text)
+		if o, _ := fromPayload(&Point{Kind: KindText, Path: a.Path}, linear{}, nil, m.Payload, 0); !o.q.IsBad() {
+			online, known = a.Word(o.text)
+		} else if word := strings.Trim(m.Payload, `" `); word != "" && !strings.HasPrefix(word, "{") {
+			online, known = a.Word(word) // older gateways send the bare word
 		}
 	}
 	return online, known
@@ -280,6 +415,9 @@ func (c *fixtureCheck) coverage() {
 	}
 	for i := range c.p.Firmware {
 		rev := &c.p.Firmware[i]
+		if told := len(rev.Match) > 0 || rev.Range != "" && slices.ContainsFunc(c.p.Match, func(m Match) bool { return m.Version != "" }); told && !c.took[rev.ID] {
+			c.fail([]any{"fixtures"}, "none takes the revision "+rev.ID+" by itself", "write takes: "+rev.ID)
+		}
 		for j := range rev.Points {
 			if id := rev.Points[j].ID; !c.seen[rev.ID+" "+id] {
 				c.fail([]any{"fixtures"}, fmt.Sprintf("none has the point %s of revision %s", id, rev.ID), "")

@@ -60,7 +60,7 @@ func TestAnUnknownProfileNamesTheNearest(t *testing.T) {
 		"renke/cwt-uvd":      `unknown profile "renke/cwt-uvd"; did you mean "renke/cwt-uwd"?`,
 		"xy-md02":            `unknown profile "xy-md02"; did you mean "generic/xy-md02"?`,
 		"pzem/pzem-016":      `unknown profile "pzem/pzem-016"; did you mean "peacefair/pzem-016"?`,
-		"seeed/sensecap-one": `unknown profile "seeed/sensecap-one"; of this vendor there are seeed/orch-s4`,
+		"advantech/zzzzzz":   `unknown profile "advantech/zzzzzz"; of this vendor there are advantech/adam-6050`,
 		"../etc/passwd":      "",
 		"renke/../x":         "",
 		"":                   "",

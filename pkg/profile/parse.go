@@ -39,6 +39,7 @@ func ParseProfile(id, file string, data []byte, q telemetry.Quantities) (*Profil
 	for _, e := range r.errs {
 		r.said[e.Path] = true
 	}
+	r.quantities()
 	r.identity()
 	r.line()
 	r.broker()
@@ -212,11 +213,24 @@ func (r *reader) params() {
 		for i := range points {
 			use(points[i].Topic, append(slices.Clone(at), i, "topic")...)
 			use(points[i].Path, append(slices.Clone(at), i, "path")...)
+			for _, ref := range points[i].Refs() {
+				use(ref.Path, append(slices.Clone(at), i)...)
+			}
 		}
 	}
 	walk(r.p.Points, "points")
 	for i := range r.p.Firmware {
 		walk(r.p.Firmware[i].Points, "firmware", i, "points")
+	}
+	conditions := func(ms []Match, at ...any) {
+		for i := range ms {
+			use(ms[i].Topic, append(slices.Clone(at), i, "topic")...)
+			use(ms[i].Path, append(slices.Clone(at), i, "path")...)
+		}
+	}
+	conditions(r.p.Match, "match")
+	for i := range r.p.Firmware {
+		conditions(r.p.Firmware[i].Match, "firmware", i, "match")
 	}
 	if a := r.p.MQTT.Availability; a != nil {
 		use(a.Topic, "mqtt", "availability", "topic")
@@ -308,6 +322,27 @@ func (r *reader) pointList(points []Point, at ...any) {
 		}
 		first[pt.ID] = i
 	}
+	r.overlaps(points, at)
+}
+
+// overlaps finds points that share a part of their registers: one of the two has
+// a wrong address or width. That several read the same registers is usual.
+func (r *reader) overlaps(points []Point, at []any) {
+	for i := range points {
+		a, x := points[i].Area()
+		if a == AreaNone || points[i].Bit != nil {
+			continue
+		}
+		for j := range points[:i] {
+			b, y := points[j].Area()
+			if a != b || x == y || points[j].Bit != nil || x >= y+points[j].Width() || y >= x+points[i].Width() {
+				continue
+			}
+			r.fail(append(slices.Clone(at), i, a.String()), fmt.Sprintf("registers %d to %d are a part of those of the point %q, %d to %d",
+				x, x+points[i].Width()-1, points[j].ID, y, y+points[j].Width()-1), "one of the two has a wrong address or type")
+			break
+		}
+	}
 }
 
 // badPlace reports whether the decoder has complained about the place that a
@@ -335,42 +370,4 @@ func fieldPath(field string) []any {
 		}
 	}
 	return path
-}
-
-func (r *reader) revisions() {
-	if len(r.p.Firmware) > maxRevisions {
-		r.fail([]any{"firmware"}, fmt.Sprintf("%d revisions; at most %d", len(r.p.Firmware), maxRevisions), "")
-		return
-	}
-	first := map[string]int{}
-	shared := make([]string, len(r.p.Points))
-	for i := range r.p.Points {
-		shared[i] = r.p.Points[i].ID
-	}
-	for i := range r.p.Firmware {
-		rev := &r.p.Firmware[i]
-		at := func(field ...any) []any { return append([]any{"firmware", i}, field...) }
-		if rev.ID == "" {
-			r.fail(at("id"), "must be set", "")
-		} else if was, dup := first[rev.ID]; dup {
-			r.fail(at("id"), fmt.Sprintf("%q is the id of revision %d already", rev.ID, was+1), "")
-		}
-		first[rev.ID] = i
-		r.text(rev.Title, at("title")...)
-		r.need(rev.Source, at("source")...)
-		for _, bound := range strings.Fields(rev.Range) {
-			if !versionEnd.MatchString(bound) {
-				r.fail(at("range"), fmt.Sprintf("bad version range %q", bound), "write >=1.0.0 <1.0.4")
-			}
-		}
-		for j, id := range rev.Remove {
-			if !slices.Contains(shared, id) {
-				r.fail(at("remove", j), fmt.Sprintf("the profile has no point %q", id), strictyaml.Meant(id, shared))
-			}
-		}
-		r.pointList(rev.Points, "firmware", i, "points")
-		if len(r.p.merged(rev)) == 0 {
-			r.fail(at(), "measures nothing", "")
-		}
-	}
 }

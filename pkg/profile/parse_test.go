@@ -96,7 +96,9 @@ q.yaml:3:79: quantities.ok.maxx: unknown key; did you mean "max"?`
 
 func TestFixturesThatDoNotFitAreAnswered(t *testing.T) {
 	q := catalogue(t)
-	p, err := profile.Open(q, firmwareprofiles.FS).Get("generic/xy-md02")
+	p, err := profile.ParseProfile("generic/xy-md02", "p.yaml", []byte(`{vendor: A, model: B, title: {vi: a, en: b}, category: weather, tested: document, links: [x], protocol: modbus, points: [
+  {id: air_temperature, quantity: air_temperature, input: 1, type: int16, scale: 0.1, valid: {min: -45, max: 125}},
+  {id: relative_humidity, quantity: relative_humidity, input: 2, scale: 0.1, valid: {min: 0, max: 100}}]}`), q)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -20,8 +20,12 @@ type Profile struct {
 	Modbus   ModbusDefaults       `yaml:"modbus" doc:"how the model is found on its line, and its limits"`
 	MQTT     MQTTDefaults         `yaml:"mqtt" doc:"availability and time of an MQTT device"`
 	With     map[string]Parameter `yaml:"with" doc:"parameters that a device of this profile may set"`
+	Match    []Match              `yaml:"match" doc:"what must hold for a device to be this model; one with version: tells the firmware"`
 	Points   []Point              `yaml:"points" doc:"what it measures; shared by all revisions"`
-	Firmware []Revision           `yaml:"firmware" doc:"revisions by firmware; the first is taken when the device pins none"`
+	Firmware []Revision           `yaml:"firmware" doc:"revisions by firmware; a device that pins none gets the one that fits, or the first"`
+
+	// Own are the quantities that the catalogue lacks, see [Profile.Catalogue].
+	Own map[string]OwnQuantity `yaml:"quantities" doc:"quantities that the catalogue lacks"`
 }
 
 // Caveat is a surprise that a technician should know, and who says so.
@@ -83,7 +87,9 @@ type Revision struct {
 	ID     string         `yaml:"id,text" doc:"name of the revision, as a device pins it"`
 	Title  telemetry.Text `yaml:"title" doc:"what sets it apart"`
 	Range  string         `yaml:"range" doc:"firmware versions it stands for, for example >=1.0.0 <1.0.4; empty when versions cannot be told"`
+	Match  []Match        `yaml:"match" doc:"what must hold besides for the agent to take this revision"`
 	Source string         `yaml:"source" doc:"where that is written"`
+	Like   string         `yaml:"like,text" doc:"id of the revision that this one departs from; the profile's own points when not said"`
 	Points []Point        `yaml:"points" doc:"points that take the place of those with the same id, and further ones"`
 	Remove []string       `yaml:"remove" doc:"ids of points that it does not have"`
 }
@@ -177,6 +183,21 @@ type Point struct {
 	Valid     *Range             `yaml:"valid" doc:"range outside which the reading is bad, in unit"`
 	Decimals  *int               `yaml:"decimals" doc:"digits after the point that the value is rounded to, in unit"`
 	Interval  time.Duration      `yaml:"interval" doc:"hint: how often it is worth reading"`
+	Deadband  float64            `yaml:"deadband" doc:"hint: change, in unit, below which there is nothing to report; that of the quantity when not said"`
+
+	ValidWhen  *Match      `yaml:"valid_when" doc:"condition without which the reading is bad (invalid); for a topic a path in the same payload"`
+	PowerOfTen *PowerOfTen `yaml:"power_of_ten" doc:"where the device says by which power of ten its value is to be multiplied"`
+	UnitCode   *UnitCode   `yaml:"unit_code" doc:"where the device says in which unit its value is; converted into unit"`
+	Counter    *Counter    `yaml:"counter" doc:"the raw value is a counter"`
+	SideEffect bool        `yaml:"side_effect" doc:"reading it changes the device: it is read after all others, alone, in the order of the points, and never asked for twice" default:"false"`
+	Writable   *Writable   `yaml:"writable" doc:"the point may be written, in this range"`
+}
+
+// Writable bounds what may be written to a point. Nothing is written but on a
+// person's command.
+type Writable struct {
+	Min *float64 `yaml:"min" doc:"least, in unit"`
+	Max *float64 `yaml:"max" doc:"greatest, in unit"`
 }
 
 // Range is a closed interval; nil is unbounded.

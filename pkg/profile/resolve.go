@@ -42,6 +42,7 @@ func (p *Profile) Resolve(revision string, with map[string]string) (points []Poi
 	for i := range points {
 		points[i].Topic = fill(points[i].Topic, with2, nil)
 		points[i].Path = fill(points[i].Path, with2, escapePath)
+		points[i].fillRefs(with2)
 	}
 	if rev != nil {
 		revID = rev.ID
@@ -84,23 +85,6 @@ func (p *Profile) revision(id string) (*Revision, *PointError) {
 		ids[i] = p.Firmware[i].ID
 	}
 	return nil, &PointError{"revision", fmt.Sprintf("%s has no revision %q", p.ID, id), strictyaml.Meant(id, ids)}
-}
-
-// merged lays a revision over the profile's points. rev may be nil.
-func (p *Profile) merged(rev *Revision) []Point {
-	points := slices.Clone(p.Points)
-	if rev == nil {
-		return points
-	}
-	points = slices.DeleteFunc(points, func(pt Point) bool { return slices.Contains(rev.Remove, pt.ID) })
-	for _, pt := range rev.Points {
-		if i := slices.IndexFunc(points, func(old Point) bool { return old.ID == pt.ID }); i >= 0 {
-			points[i] = pt
-		} else {
-			points = append(points, pt)
-		}
-	}
-	return points
 }
 
 // parameters checks what a device gives and adds the defaults.

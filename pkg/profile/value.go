@@ -153,23 +153,7 @@ func Number[C Linear](pt *Point, conv C, raw float64) (value float64, q telemetr
 	if pt.isSentinel(raw) {
 		return 0, telemetry.BadQuality(telemetry.ReasonNotFitted)
 	}
-	x := raw + pt.Before
-	if pt.Scale != nil {
-		x *= *pt.Scale
-	}
-	x = tidy(x + pt.Offset)
-	if pt.Decimals != nil {
-		p := math.Pow10(*pt.Decimals)
-		x = math.Round(x*p) / p
-	}
-	if v := pt.Valid; v != nil && (v.Min != nil && x < *v.Min || v.Max != nil && x > *v.Max) {
-		q = telemetry.BadQuality(telemetry.ReasonOutOfRange)
-	}
-	x = tidy(conv.Of(x))
-	if math.IsNaN(x) || math.IsInf(x, 0) {
-		return 0, telemetry.Check(x, q)
-	}
-	return x, q
+	return number(pt, context{}, conv, raw)
 }
 
 func (p *Point) isSentinel(raw float64) bool {
@@ -195,14 +179,22 @@ func (p *Point) signed(s float64) float64 {
 
 // tidy takes away what binary fractions add to decimal ones: 283 * 0.1 is 28.3,
 // not 28.300000000000004. People see the number, and it packs better.
-func tidy(x float64) float64 {
+func tidy(x float64) float64 { return tidyBeside(x, x) }
+
+// tidyBeside is tidy for a sum of which a part was as large as y: Fahrenheit
+// passes through 273.15 and leaves the last bits of that behind.
+func tidyBeside(x, y float64) float64 {
 	if x == math.Trunc(x) || math.Abs(x) > 1e9 {
 		return x
+	}
+	slack := math.Abs(x) * 1e-15
+	if y != x {
+		slack += math.Abs(y) * 4e-15
 	}
 	p := 1.0
 	for range 9 {
 		p *= 10
-		if r := math.Round(x*p) / p; math.Abs(x-r) <= math.Abs(x)*1e-15 {
+		if r := math.Round(x*p) / p; math.Abs(x-r) <= slack {
 			return r
 		}
 	}

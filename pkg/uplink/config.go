@@ -56,8 +56,9 @@ type Config struct {
 	Hello func(*wire.Hello)
 	// Retime returns what must be added to the times of untimed frames of a
 	// boot, or false while that is not known; the frames then wait. It must
-	// always give the same answer for the same boot. Nil: they wait for ever.
-	Retime func(boot [16]byte) (offset int64, ok bool)
+	// always give the same answer for the same boot. Estimated says that the times
+	// are a guess. Nil: they wait for ever.
+	Retime func(boot [16]byte) (offset int64, estimated, ok bool)
 	// ObserveHub is told how far the hub's clock is ahead of this machine's wall
 	// clock, and the round trip it was measured in. May be nil.
 	ObserveHub func(offset, rtt time.Duration)

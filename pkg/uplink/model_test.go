@@ -225,7 +225,7 @@ func newWorld(t *testing.T, seed uint64) *world {
 func (w *world) start() {
 	w.starts++
 	w.cfg = Config{URL: "mqtt://hub:1883", Edge: "a", Epoch: wire.Epoch{Instance: wire.Instance{1}, Start: w.starts, Random: w.rng.Uint32()}}
-	w.cfg.Retime = func([16]byte) (int64, bool) { return 1_000_000, w.boot || w.calm }
+	w.cfg.Retime = func([16]byte) (int64, bool, bool) { return 1_000_000, false, w.boot || w.calm }
 	if w.rng.IntN(3) == 0 {
 		w.cfg.MaxRate = 20_000
 	}

@@ -264,8 +264,8 @@ func (s *session) retime(e *entry, boot [16]byte) bool {
 	if s.cfg.Retime == nil {
 		return false
 	}
-	offset, ok := s.cfg.Retime(boot)
-	return ok && wire.Retime(e.payload, offset) == nil
+	offset, estimated, ok := s.cfg.Retime(boot)
+	return ok && wire.Retime(e.payload, offset, estimated) == nil
 }
 
 // skip declares a frame that cannot be sent as a gap, so that it never stands in

@@ -215,7 +215,7 @@ func TestRateIsKept(t *testing.T) {
 func TestUntimedFramesWaitForTheClock(t *testing.T) {
 	w := quiet(t, 2)
 	known := false
-	w.cfg.Retime = func([16]byte) (int64, bool) { return 5000, known }
+	w.cfg.Retime = func([16]byte) (int64, bool, bool) { return 5000, false, known }
 	w.seq++
 	payload, err := w.enc.Encode(nil, &wire.Frame{Header: wire.Header{Epoch: w.cfg.Epoch, Seq: w.seq, Schema: w.schema, W: 77, Untimed: true}})
 	if err != nil {

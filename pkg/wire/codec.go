@@ -25,7 +25,8 @@ const (
 	flagMarks     = 0x08
 	flagPacked    = 0x10 // the block is compressed
 	flagExtension = 0x20
-	flagsKnown    = 0x3f
+	flagEstimated = 0x40
+	flagsKnown    = 0x7f
 )
 
 // markFixed is set in a mark's kind when From is not relative to the base.
@@ -81,6 +82,9 @@ func (e *Encoder) Encode(dst []byte, f *Frame) ([]byte, error) {
 	out = appendVarint(out, f.W-f.PrevW)
 	if f.Untimed {
 		flags |= flagUntimed
+	}
+	if f.Estimated {
+		flags |= flagEstimated
 	}
 	if f.Untimed || f.Boot != [16]byte{} {
 		flags |= flagBoot
@@ -223,7 +227,7 @@ func (r *reader) header(h *Header) (int64, byte) {
 	h.Era = r.u32("era")
 	h.W = base + r.varint()
 	h.PrevW = h.W - r.varint()
-	h.Untimed = flags&flagUntimed != 0
+	h.Untimed, h.Estimated = flags&flagUntimed != 0, flags&flagEstimated != 0
 	if flags&flagBoot != 0 {
 		copy(h.Boot[:], r.bytes(len(h.Boot)))
 	} else if h.Untimed {
@@ -263,8 +267,8 @@ func (r *reader) header(h *Header) (int64, byte) {
 // timed, and renews its checksum, all in place and without decoding the
 // readings. It fails with ErrInvalid on a frame that is timed already. The
 // offset of a boot should be decided once and kept: a frame that is sent again
-// must carry the same times.
-func Retime(payload []byte, offset int64) error {
+// must carry the same times. Estimated marks them as a guess, see [Header].
+func Retime(payload []byte, offset int64, estimated bool) error {
 	body, err := open(payload, KindFrame)
 	if err != nil {
 		return err
@@ -276,6 +280,9 @@ func Retime(payload []byte, offset int64) error {
 		return fmt.Errorf("%w: the frame is timed already", ErrInvalid)
 	}
 	body[frameFlags] &^= flagUntimed
+	if estimated {
+		body[frameFlags] |= flagEstimated
+	}
 	base := binary.LittleEndian.Uint64(body[frameBase:])
 	binary.LittleEndian.PutUint64(body[frameBase:], base+uint64(offset))
 	binary.LittleEndian.PutUint32(payload[4:], checksum(payload))

@@ -39,7 +39,8 @@
 //	epoch     16      instance 8 bytes, start u32, random u32
 //	schema    16      hash
 //	base      i64     what all times below count from
-//	flags     u8      1 untimed, 2 boot, 4 prev, 8 marks, 16 packed, 32 extension
+//	flags     u8      1 untimed, 2 boot, 4 prev, 8 marks, 16 packed, 32 extension,
+//	                  64 estimated
 //	seq       uv      from 1
 //	era       uv
 //	W         sv      minus base

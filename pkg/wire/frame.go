@@ -51,8 +51,12 @@ type Header struct {
 	// that Boot names, and the frame must be given its true times by [Retime]
 	// before it is sent. Boot stays when it has been.
 	Untimed bool
-	Boot    [16]byte
-	Marks   []Mark
+	// Estimated says that nobody will ever know the true times: power went before
+	// the clock was known, and the frame was given times between its neighbours. Its
+	// readings are uncertain and late, its watermark counts for nothing.
+	Estimated bool
+	Boot      [16]byte
+	Marks     []Mark
 
 	// Count is the number of readings. Encode ignores it.
 	Count int

@@ -222,7 +222,7 @@ func TestRetimeMovesEveryTimeButFixedOnes(t *testing.T) {
 		t.Fatal(err)
 	}
 	const offset = 1_760_000_000_123
-	if err := Retime(p, offset); err != nil {
+	if err := Retime(p, offset, false); err != nil {
 		t.Fatal(err)
 	}
 	want := *f
@@ -243,7 +243,7 @@ func TestRetimeMovesEveryTimeButFixedOnes(t *testing.T) {
 	if got.Sum != before.Sum {
 		t.Errorf("Sum changed from %08x to %08x", before.Sum, got.Sum)
 	}
-	if err := Retime(p, 1); !errors.Is(err, ErrInvalid) {
+	if err := Retime(p, 1, true); !errors.Is(err, ErrInvalid) {
 		t.Errorf("second Retime: %v, want ErrInvalid", err)
 	}
 }

@@ -1,0 +1,276 @@
+package mqtt
+
+import (
+	"bytes"
+	"context"
+	"io"
+	"log/slog"
+	"net"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	broker "github.com/mochi-mqtt/server/v2"
+	"github.com/mochi-mqtt/server/v2/hooks/auth"
+	"github.com/mochi-mqtt/server/v2/listeners"
+	"go.uber.org/goleak"
+
+	"github.com/langbiang/langbiang/pkg/driver"
+	"github.com/langbiang/langbiang/pkg/profile"
+	"github.com/langbiang/langbiang/pkg/telemetry"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// eventually polls until ok holds, for at most half a minute.
+func eventually(t *testing.T, what string, ok func() bool) {
+	t.Helper()
+	tick := time.NewTicker(2 * time.Millisecond)
+	defer tick.Stop()
+	for deadline := time.Now().Add(30 * time.Second); time.Now().Before(deadline); <-tick.C {
+		if ok() {
+			return
+		}
+	}
+	t.Fatalf("not within 30 s: %s", what)
+}
+
+// testBroker is an in-process broker that can be stopped and started on the
+// same port.
+type testBroker struct {
+	t      testing.TB
+	addr   string
+	server *broker.Server
+}
+
+func newBroker(t testing.TB, hooks ...broker.Hook) *testBroker {
+	b := &testBroker{t: t, addr: "127.0.0.1:0"}
+	b.start(hooks...)
+	t.Cleanup(b.stop)
+	return b
+}
+
+func (b *testBroker) start(hooks ...broker.Hook) {
+	b.t.Helper()
+	ln, err := net.Listen("tcp", b.addr)
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	b.startOn(ln, hooks...)
+}
+
+func (b *testBroker) startOn(ln net.Listener, hooks ...broker.Hook) {
+	b.t.Helper()
+	b.addr = ln.Addr().String()
+	b.server = broker.New(&broker.Options{InlineClient: true, Logger: slog.New(slog.NewTextHandler(io.Discard, nil))})
+	if len(hooks) == 0 {
+		hooks = []broker.Hook{new(auth.AllowHook)}
+	}
+	for _, h := range hooks {
+		if err := b.server.AddHook(h, nil); err != nil {
+			b.t.Fatal(err)
+		}
+	}
+	if err := b.server.AddListener(listeners.NewNet("test", ln)); err != nil {
+		b.t.Fatal(err)
+	}
+	if err := b.server.Serve(); err != nil {
+		b.t.Fatal(err)
+	}
+}
+
+func (b *testBroker) stop() {
+	if b.server != nil {
+		_ = b.server.Close()
+		b.server = nil
+	}
+}
+
+func (b *testBroker) publish(topic, payload string, retain bool, qos byte) {
+	b.t.Helper()
+	if err := b.server.Publish(topic, []byte(payload), retain, qos); err != nil {
+		b.t.Fatal(err)
+	}
+}
+
+// inflight is how many messages the broker has sent to the client and not got
+// acknowledged.
+func (b *testBroker) inflight(client string) int {
+	cl, ok := b.server.Clients.Get(client)
+	if !ok {
+		return -1
+	}
+	return cl.State.Inflight.Len()
+}
+
+// cut closes the client's connection as a lost network would.
+func (b *testBroker) cut(client string) {
+	b.t.Helper()
+	cl, ok := b.server.Clients.Get(client)
+	if !ok {
+		b.t.Fatalf("the broker knows no client %s", client)
+	}
+	cl.Stop(io.ErrUnexpectedEOF)
+}
+
+// fakeSink records what a driver puts. Commits happen when the test says so.
+type fakeSink struct {
+	gate chan struct{} // when not nil, every Put waits for one receive
+
+	mu       sync.Mutex
+	puts     []put
+	statuses map[string][]status
+	ticket   driver.Ticket
+	waiting  map[driver.Ticket][]func()
+	auto     bool // everything is committed at once
+}
+
+type put struct {
+	device  string
+	at      time.Time
+	samples []driver.Sample
+}
+
+func newSink(auto bool) *fakeSink {
+	return &fakeSink{statuses: make(map[string][]status), waiting: make(map[driver.Ticket][]func()), auto: auto}
+}
+
+// hold makes every Put wait until the returned function is called, at the end
+// of the test at the latest.
+func (s *fakeSink) hold(t *testing.T) (release func()) {
+	gate := make(chan struct{})
+	s.mu.Lock()
+	s.gate = gate
+	s.mu.Unlock()
+	release = sync.OnceFunc(func() { close(gate) })
+	t.Cleanup(release)
+	return release
+}
+
+func (s *fakeSink) Put(d *driver.Device, at time.Time, samples []driver.Sample) driver.Ticket {
+	s.mu.Lock()
+	gate := s.gate
+	s.mu.Unlock()
+	if gate != nil {
+		<-gate
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.puts = append(s.puts, put{d.ID, at, slices.Clone(samples)})
+	s.ticket++
+	return s.ticket
+}
+
+func (s *fakeSink) Status(d *driver.Device, up bool, reason telemetry.Reason, detail string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.statuses[d.ID] = append(s.statuses[d.ID], status{true, up, reason, detail})
+}
+
+func (s *fakeSink) Committed(t driver.Ticket, f func()) {
+	s.mu.Lock()
+	if !s.auto {
+		s.waiting[t] = append(s.waiting[t], f)
+		s.mu.Unlock()
+		return
+	}
+	s.mu.Unlock()
+	f()
+}
+
+func (s *fakeSink) commit() {
+	s.mu.Lock()
+	w := s.waiting
+	s.waiting = make(map[driver.Ticket][]func())
+	s.mu.Unlock()
+	for _, fs := range w {
+		for _, f := range fs {
+			f()
+		}
+	}
+}
+
+// all returns what was put, without the readings of devices that went down.
+func (s *fakeSink) all() []put {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.DeleteFunc(slices.Clone(s.puts), func(p put) bool {
+		switch p.samples[0].Quality.Reason() {
+		case telemetry.ReasonUnreachable, telemetry.ReasonOffline, telemetry.ReasonSilent:
+			return true
+		}
+		return false
+	})
+}
+
+func (s *fakeSink) last(device string) status {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if l := s.statuses[device]; len(l) > 0 {
+		return l[len(l)-1]
+	}
+	return status{}
+}
+
+// logLines is a logger's output.
+type logLines struct {
+	mu  sync.Mutex
+	buf bytes.Buffer
+}
+
+func (l *logLines) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.buf.Write(p)
+}
+
+func (l *logLines) count(text string) int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return bytes.Count(l.buf.Bytes(), []byte(text))
+}
+
+// running is a driver at work.
+type running struct {
+	*mqttDriver
+	stop func()
+	log  *logLines
+}
+
+func start(t testing.TB, cfg Config, sink driver.Sink, devices ...*driver.Device) *running {
+	t.Helper()
+	cfg.MaxReconnect = 100 * time.Millisecond
+	log := &logLines{}
+	drv, err := cfg.New("local", devices, driver.Env{Sink: sink, Logger: slog.New(slog.NewTextHandler(log, nil))})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- drv.Run(ctx) }()
+	var once sync.Once
+	r := &running{mqttDriver: drv.(*mqttDriver), log: log, stop: func() {
+		once.Do(func() {
+			cancel()
+			if err := <-done; err != nil {
+				t.Errorf("Run: %v", err)
+			}
+		})
+	}}
+	t.Cleanup(r.stop)
+	return r
+}
+
+func (r *running) connected(t *testing.T) {
+	t.Helper()
+	eventually(t, "connected", func() bool { return r.link.state().up })
+}
+
+func dev(id string, points ...profile.Point) *driver.Device {
+	d := &driver.Device{ID: id, Interval: 50 * time.Millisecond, Points: points}
+	for range points {
+		d.Convert = append(d.Convert, driver.Linear{Factor: 1})
+	}
+	return d
+}
