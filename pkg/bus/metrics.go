@@ -18,22 +18,28 @@ func newMetrics(reg prometheus.Registerer, s *server.Server, dropped func() int)
 	m := &metrics{
 		reg: reg,
 		receivedBytes: prometheus.NewCounter(prometheus.CounterOpts{
-			Name: "langbiang_hub_bus_received_bytes_total", Help: "Payload bytes that edges published."}),
+			Name: "langbiang_hub_bus_received_bytes_total", Help: "Payload bytes that edges published.",
+		}),
 		published: prometheus.NewCounter(prometheus.CounterOpts{
-			Name: "langbiang_hub_bus_published_total", Help: "Messages published to edges."}),
+			Name: "langbiang_hub_bus_published_total", Help: "Messages published to edges.",
+		}),
 		refused: prometheus.NewCounter(prometheus.CounterOpts{
-			Name: "langbiang_hub_bus_refused_total", Help: "Messages whose topic names no edge."}),
+			Name: "langbiang_hub_bus_refused_total", Help: "Messages whose topic names no edge.",
+		}),
 	}
 	byKind := prometheus.NewCounterVec(prometheus.CounterOpts{
-		Name: "langbiang_hub_bus_received_total", Help: "Messages that edges published, by kind."}, []string{"kind"})
+		Name: "langbiang_hub_bus_received_total", Help: "Messages that edges published, by kind.",
+	}, []string{"kind"})
 	for i, k := range kindNames {
 		m.received[i] = byKind.WithLabelValues(k)
 	}
 	clients := prometheus.NewGaugeFunc(prometheus.GaugeOpts{
-		Name: "langbiang_hub_bus_connections", Help: "MQTT clients connected."},
+		Name: "langbiang_hub_bus_connections", Help: "MQTT clients connected.",
+	},
 		func() float64 { return float64(max(0, s.NumClients()-1)) })
 	drops := prometheus.NewCounterFunc(prometheus.CounterOpts{
-		Name: "langbiang_hub_bus_dropped_total", Help: "Messages dropped because the hub did not keep up; their edges send them again."},
+		Name: "langbiang_hub_bus_dropped_total", Help: "Messages dropped because the hub did not keep up; their edges send them again.",
+	},
 		func() float64 { return float64(dropped()) })
 	m.all = []prometheus.Collector{m.receivedBytes, m.published, m.refused, byKind, clients, drops}
 	if reg == nil {

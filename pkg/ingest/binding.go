@@ -41,8 +41,10 @@ type binding struct {
 }
 
 func bind(s *schema, site, edge string) *binding {
-	b := &binding{schema: s, site: site,
-		series: make([]series, len(s.Series)), bound: make([]telemetry.BoundSeries, len(s.Series))}
+	b := &binding{
+		schema: s, site: site,
+		series: make([]series, len(s.Series)), bound: make([]telemetry.BoundSeries, len(s.Series)),
+	}
 	for i := range s.Series {
 		d := &s.Series[i]
 		device := s.Devices[d.Device].ID

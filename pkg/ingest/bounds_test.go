@@ -96,8 +96,10 @@ func TestASlowStoreMakesNoMemoryButUnacknowledgedFrames(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		store := stuckStore{newCrashStore(t), make(chan struct{})}
 		var last wire.Ack
-		g, err := New(Config{Workers: 1, Queue: 16, Credit: 1 << 20, Logger: slog.New(slog.DiscardHandler)}, Parts{Store: store, Ledger: newCrashLedger(),
-			Bus: busFunc(func(_ string, a wire.Ack) { last = a })})
+		g, err := New(Config{Workers: 1, Queue: 16, Credit: 1 << 20, Logger: slog.New(slog.DiscardHandler)}, Parts{
+			Store: store, Ledger: newCrashLedger(),
+			Bus: busFunc(func(_ string, a wire.Ack) { last = a }),
+		})
 		if err != nil {
 			t.Fatal(err)
 		}

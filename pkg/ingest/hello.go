@@ -33,8 +33,10 @@ func (w *worker) admit(e *edge, i wire.Instance) bool {
 		}
 		return false
 	default:
-		w.event(Event{Edge: e.id, Kind: EventReinstall, Text: fmt.Sprintf("Edge %s was installed anew or replaced; its log begins anew.", e.id),
-			Detail: map[string]string{"before": e.instance.String(), "now": i.String(), "position": e.pos.String()}})
+		w.event(Event{
+			Edge: e.id, Kind: EventReinstall, Text: fmt.Sprintf("Edge %s was installed anew or replaced; its log begins anew.", e.id),
+			Detail: map[string]string{"before": e.instance.String(), "now": i.String(), "position": e.pos.String()},
+		})
 		e.restart(i)
 		e.view.settle(EventClone, EventFork)
 		w.touch(e)
@@ -46,8 +48,10 @@ func (w *worker) admit(e *edge, i wire.Instance) bool {
 
 // forget is Ingest.Forget, at the worker.
 func (w *worker) forget(e *edge) {
-	w.event(Event{Edge: e.id, Kind: EventForgotten, Text: fmt.Sprintf("The hub forgot its position in the log of edge %s, which sends anew what it has.", e.id),
-		Detail: map[string]string{"position": e.pos.String()}})
+	w.event(Event{
+		Edge: e.id, Kind: EventForgotten, Text: fmt.Sprintf("The hub forgot its position in the log of edge %s, which sends anew what it has.", e.id),
+		Detail: map[string]string{"position": e.pos.String()},
+	})
 	i := e.instance
 	e.restart(wire.Instance{})
 	clear(e.flagged)

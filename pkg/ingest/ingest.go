@@ -89,8 +89,10 @@ func New(cfg Config, parts Parts) (*Ingest, error) {
 	if cfg.Logger == nil {
 		cfg.Logger = slog.Default()
 	}
-	g := &Ingest{cfg: cfg, parts: parts, log: cfg.Logger, now: cfg.Now, seed: maphash.MakeSeed(),
-		credit: newCredit(cfg.Credit), aside: newAside(cfg.RefusedDir, cfg.Logger)}
+	g := &Ingest{
+		cfg: cfg, parts: parts, log: cfg.Logger, now: cfg.Now, seed: maphash.MakeSeed(),
+		credit: newCredit(cfg.Credit), aside: newAside(cfg.RefusedDir, cfg.Logger),
+	}
 	g.views = newViews()
 	// Edges may have their credit under way and send a little more; what all of
 	// them may have fits, however it is spread, with room for one to spare.

@@ -109,8 +109,10 @@ func TestALineForgetsOldEpochs(t *testing.T) {
 }
 
 func TestStateSurvives(t *testing.T) {
-	d := durable{line: *lineAt(at(1, 2, 3), at(4, 5, 6)), hasW: true, w: -5, wEpoch: at(4, 5, 0).Epoch, era: 7, claim: "24848", schema: wire.Hash{1, 2},
-		onTime: []uint8{0, 0, 0, 128, noQuality, noQuality}, late: []uint8{noQuality, noQuality, noQuality, noQuality, noQuality, 3}}
+	d := durable{
+		line: *lineAt(at(1, 2, 3), at(4, 5, 6)), hasW: true, w: -5, wEpoch: at(4, 5, 0).Epoch, era: 7, claim: "24848", schema: wire.Hash{1, 2},
+		onTime: []uint8{0, 0, 0, 128, noQuality, noQuality}, late: []uint8{noQuality, noQuality, noQuality, noQuality, noQuality, 3},
+	}
 	var got durable
 	if err := got.decode(d.encode(nil)); err != nil {
 		t.Fatal(err)

@@ -40,9 +40,11 @@ func newMetrics(reg prometheus.Registerer, g *Ingest) (*metrics, error) {
 	}
 	m.checkpoint = prometheus.NewHistogram(prometheus.HistogramOpts{
 		Name: "langbiang_hub_ingest_checkpoint_seconds", Help: "Time from asking the workers to the ledger's commit.",
-		Buckets: prometheus.ExponentialBuckets(0.001, 2, 14)})
+		Buckets: prometheus.ExponentialBuckets(0.001, 2, 14),
+	})
 	queued := prometheus.NewGaugeFunc(prometheus.GaugeOpts{
-		Name: "langbiang_hub_ingest_queued_bytes", Help: "Bytes waiting for the workers."}, func() float64 {
+		Name: "langbiang_hub_ingest_queued_bytes", Help: "Bytes waiting for the workers.",
+	}, func() float64 {
 		var n int64
 		for _, w := range g.workers {
 			n += w.queued.Load()
@@ -50,7 +52,8 @@ func newMetrics(reg prometheus.Registerer, g *Ingest) (*metrics, error) {
 		return float64(n)
 	})
 	edges := prometheus.NewGaugeFunc(prometheus.GaugeOpts{
-		Name: "langbiang_hub_ingest_edges", Help: "Edges known."}, func() float64 { return float64(g.views.len()) })
+		Name: "langbiang_hub_ingest_edges", Help: "Edges known.",
+	}, func() float64 { return float64(g.views.len()) })
 	m.all = append(m.all, m.checkpoint, queued, edges)
 	if reg == nil {
 		return m, nil

@@ -133,8 +133,10 @@ func TestSnapshotsAreShownAndNotStored(t *testing.T) {
 	scenario(t, func(t *testing.T, r *rig, s *source) {
 		r.send(wire.TopicFrame, s.frame())
 		now := time.Now().UnixMilli()
-		sn := &wire.Snapshot{Epoch: s.epoch, Seq: 100, Counter: 2, Schema: s.hash, At: now,
-			Readings: []telemetry.Reading{{Series: 0, Time: now, Value: 0, Quality: telemetry.NewQuality(telemetry.Good, telemetry.ReasonNoAnswer)}, {Series: firstPlain, Time: now, Value: 77}}}
+		sn := &wire.Snapshot{
+			Epoch: s.epoch, Seq: 100, Counter: 2, Schema: s.hash, At: now,
+			Readings: []telemetry.Reading{{Series: 0, Time: now, Value: 0, Quality: telemetry.NewQuality(telemetry.Good, telemetry.ReasonNoAnswer)}, {Series: firstPlain, Time: now, Value: 77}},
+		}
 		b, err := s.enc.EncodeSnapshot(nil, sn)
 		if err != nil {
 			t.Fatal(err)

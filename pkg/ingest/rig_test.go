@@ -151,8 +151,10 @@ func testSchema(n int) *telemetry.Schema {
 		telemetry.Series{Device: 0, Point: "lagging", Quantity: "water_level", MaxLag: 5000},
 		telemetry.Series{Device: 1, Point: "plate", Quantity: "plate", Kind: telemetry.KindText})
 	for i := range n {
-		s.Series = append(s.Series, telemetry.Series{Device: 1, Point: fmt.Sprintf("p%d", i), Quantity: "air_temperature", Unit: "Cel",
-			Labels: telemetry.NewLabels(map[string]string{"spot": "market"})})
+		s.Series = append(s.Series, telemetry.Series{
+			Device: 1, Point: fmt.Sprintf("p%d", i), Quantity: "air_temperature", Unit: "Cel",
+			Labels: telemetry.NewLabels(map[string]string{"spot": "market"}),
+		})
 	}
 	return s
 }
@@ -212,8 +214,10 @@ func (s *source) frame(rs ...telemetry.Reading) []byte {
 }
 
 func (s *source) hello(nonce uint64) []byte {
-	b, err := wire.EncodeHello(&wire.Hello{V: wire.Version, Instance: s.epoch.Instance, Epoch: s.epoch, Newest: s.last, Nonce: nonce,
-		Site: "24848", Schema: s.hash, Clock: wire.Clock{Now: s.w, Trusted: true}})
+	b, err := wire.EncodeHello(&wire.Hello{
+		V: wire.Version, Instance: s.epoch.Instance, Epoch: s.epoch, Newest: s.last, Nonce: nonce,
+		Site: "24848", Schema: s.hash, Clock: wire.Clock{Now: s.w, Trusted: true},
+	})
 	if err != nil {
 		s.t.Fatal(err)
 	}

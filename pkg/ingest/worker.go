@@ -64,8 +64,10 @@ const (
 )
 
 func newWorker(g *Ingest) *worker {
-	return &worker{g: g, queue: make(chan message, g.cfg.Queue), orders: make(chan order, 1),
-		edges: map[string]*edge{}, dec: wire.NewDecoder()}
+	return &worker{
+		g: g, queue: make(chan message, g.cfg.Queue), orders: make(chan order, 1),
+		edges: map[string]*edge{}, dec: wire.NewDecoder(),
+	}
 }
 
 // offer puts a message into the queue, or reports that it is full.

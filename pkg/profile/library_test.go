@@ -57,13 +57,13 @@ func TestATechniciansFolderOverridesTheBuiltInProfiles(t *testing.T) {
 func TestAnUnknownProfileNamesTheNearest(t *testing.T) {
 	lib := profile.Open(catalogue(t), firmwareprofiles.FS)
 	for id, want := range map[string]string{
-		"renke/cwt-uvd":      `unknown profile "renke/cwt-uvd"; did you mean "renke/cwt-uwd"?`,
-		"xy-md02":            `unknown profile "xy-md02"; did you mean "generic/xy-md02"?`,
-		"pzem/pzem-016":      `unknown profile "pzem/pzem-016"; did you mean "peacefair/pzem-016"?`,
-		"advantech/zzzzzz":   `unknown profile "advantech/zzzzzz"; of this vendor there are advantech/adam-6050`,
-		"../etc/passwd":      "",
-		"renke/../x":         "",
-		"":                   "",
+		"renke/cwt-uvd":    `unknown profile "renke/cwt-uvd"; did you mean "renke/cwt-uwd"?`,
+		"xy-md02":          `unknown profile "xy-md02"; did you mean "generic/xy-md02"?`,
+		"pzem/pzem-016":    `unknown profile "pzem/pzem-016"; did you mean "peacefair/pzem-016"?`,
+		"advantech/zzzzzz": `unknown profile "advantech/zzzzzz"; of this vendor there are advantech/adam-6050`,
+		"../etc/passwd":    "",
+		"renke/../x":       "",
+		"":                 "",
 	} {
 		_, err := lib.Get(id)
 		if !errors.Is(err, profile.ErrUnknown) || want != "" && err.Error() != want {

@@ -38,7 +38,9 @@ func TestWhatOtherRegistersSayOfAValue(t *testing.T) {
 		"a unit that nobody knows":       {profile.Point{Unit: "m", UnitCode: code}, 125, []profile.Raw{num(9)}, 0, bad(telemetry.ReasonConfiguration)},
 		"all at once, then the range": {
 			profile.Point{Unit: "m", ValidWhen: gate, PowerOfTen: decimals, UnitCode: code, Valid: &profile.Range{Max: ptr(1.0)}},
-			1255, []profile.Raw{num(0), num(1), num(1)}, 1.255, bad(telemetry.ReasonOutOfRange),
+			1255,
+			[]profile.Raw{num(0), num(1), num(1)},
+			1.255, bad(telemetry.ReasonOutOfRange),
 		},
 	} {
 		got, q, ok := profile.Measure(&c.pt, same, nil, c.raw, c.refs, 0)

@@ -53,7 +53,7 @@ func (p patterns) match(s string) bool {
 // glob matches * with any run of bytes and ? with one character. It takes time
 // len(pattern) x len(s) at most.
 func glob(pattern, s string) bool {
-	var star, mark = -1, 0
+	star, mark := -1, 0
 	p, i := 0, 0
 	for i < len(s) {
 		switch {

@@ -100,8 +100,12 @@ func (c *Config) check() error {
 		v   *time.Duration
 		def time.Duration
 	}{
-		{&c.SnapshotEvery, 10 * time.Second}, {&c.KeepAlive, time.Minute}, {&c.ConnectTimeout, 20 * time.Second},
-		{&c.WriteTimeout, 20 * time.Second}, {&c.MaxBackoff, time.Minute}, {&c.AnswerTimeout, 5 * time.Second},
+		{&c.SnapshotEvery, 10 * time.Second},
+		{&c.KeepAlive, time.Minute},
+		{&c.ConnectTimeout, 20 * time.Second},
+		{&c.WriteTimeout, 20 * time.Second},
+		{&c.MaxBackoff, time.Minute},
+		{&c.AnswerTimeout, 5 * time.Second},
 	} {
 		if *d.v <= 0 {
 			*d.v = d.def

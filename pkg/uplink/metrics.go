@@ -65,9 +65,14 @@ func (m *metrics) take(c *counts, s *session) {
 		to       prometheus.Counter
 		now, was uint64
 	}{
-		{m.frames, c.frames, m.last.frames}, {m.frameBytes, c.frameBytes, m.last.frameBytes},
-		{m.resent, c.resent, m.last.resent}, {m.gaps, c.gaps, m.last.gaps}, {m.skipped, c.skipped, m.last.skipped},
-		{m.schemas, c.schemas, m.last.schemas}, {m.hellos, c.hellos, m.last.hellos}, {m.rewinds, c.rewinds, m.last.rewinds},
+		{m.frames, c.frames, m.last.frames},
+		{m.frameBytes, c.frameBytes, m.last.frameBytes},
+		{m.resent, c.resent, m.last.resent},
+		{m.gaps, c.gaps, m.last.gaps},
+		{m.skipped, c.skipped, m.last.skipped},
+		{m.schemas, c.schemas, m.last.schemas},
+		{m.hellos, c.hellos, m.last.hellos},
+		{m.rewinds, c.rewinds, m.last.rewinds},
 	} {
 		x.to.Add(float64(x.now - x.was))
 	}

@@ -83,7 +83,7 @@ func (u *Uplink) Run(ctx context.Context) error {
 		case <-time.After(wait):
 		}
 	}
-	return nil
+	return nil //nolint:nilerr // the end of ctx is how it should end
 }
 
 // connection lives as long as one MQTT connection and returns why it ended.

@@ -32,8 +32,12 @@ func TestPlanMergesWithinTheLimits(t *testing.T) {
 		{"short requests", append(holdings(507, 508, 509), wide), profile.ModbusDefaults{MaxRegisters: 4}, "function 3, holding 507-509, every 1m0s: h507, h508, h509\nfunction 3, holding 510-511, every 1m0s: lux"},
 		{"bits of one register", []profile.Point{bit(3, 0), bit(3, 4)}, profile.ModbusDefaults{}, "function 3, holding 3, every 1m0s: bit, bit"},
 		{"rare ones apart", append(holdings(8, 10), rare), profile.ModbusDefaults{}, "function 3, holding 8-10, every 1m0s: h8, h10\nfunction 3, holding 9, every 2m0s: h9"},
-		{"areas apart", []profile.Point{{ID: "c", Coil: ptr(1)}, {ID: "c2", Coil: ptr(200)}, {ID: "d", Discrete: ptr(1)}, {ID: "i", Input: ptr(1)}}, profile.ModbusDefaults{},
-			"function 1, coil 1-200, every 1m0s: c, c2\nfunction 2, discrete 1, every 1m0s: d\nfunction 4, input 1, every 1m0s: i"},
+		{
+			"areas apart",
+			[]profile.Point{{ID: "c", Coil: ptr(1)}, {ID: "c2", Coil: ptr(200)}, {ID: "d", Discrete: ptr(1)}, {ID: "i", Input: ptr(1)}},
+			profile.ModbusDefaults{},
+			"function 1, coil 1-200, every 1m0s: c, c2\nfunction 2, discrete 1, every 1m0s: d\nfunction 4, input 1, every 1m0s: i",
+		},
 		{"a string longer than the limit", []profile.Point{{ID: "s", Holding: ptr(0), Type: profile.TypeString, Length: 20}}, profile.ModbusDefaults{MaxRegisters: 10}, "function 3, holding 0-19, every 1m0s: s"},
 		{"nothing to read", []profile.Point{{ID: "x", Topic: "a"}, {ID: "y", Holding: ptr(65535), Type: profile.TypeUint32}}, profile.ModbusDefaults{}, ""},
 	} {

@@ -118,7 +118,7 @@ func TestReadingsStandInTheStoreAsTheFieldServedThemAndAlertsFollowTheRule(t *te
 		}
 		for at, v := range onTime[k] {
 			if !slices.ContainsFunc(served[k], func(s sample) bool {
-				return math.Abs(s.v-v) < 1e-9 && at >= s.t-5 && at <= s.t+1000
+				return math.Abs(s.v-v) < 1e-9 && at >= s.t-1000 && at <= s.t+1000
 			}) {
 				t.Errorf("%v = %v at %d was never served", k, v, at)
 			}
