@@ -3,7 +3,6 @@ package field
 import (
 	"context"
 	"fmt"
-	"io"
 	"log/slog"
 	"net"
 	"sync"
@@ -36,7 +35,7 @@ func (b *broker) up() error {
 	if err != nil {
 		return fmt.Errorf("mqtt: %w", err)
 	}
-	s := mochi.New(&mochi.Options{InlineClient: true, Logger: slog.New(slog.NewTextHandler(io.Discard, nil))})
+	s := mochi.New(&mochi.Options{InlineClient: true, Logger: slog.New(slog.DiscardHandler)})
 	err = s.AddHook(new(auth.AllowHook), nil)
 	if err == nil {
 		err = s.AddHook(&contact{touched: b.touched}, nil)
