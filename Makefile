@@ -7,7 +7,7 @@ LDFLAGS  := -s -w -X main.version=$(VERSION)
 GOLANGCI := v2.15.0
 export CGO_ENABLED ?= 0
 
-.PHONY: help build run test test-ui torture bench fuzz lint tidy cross docs clean
+.PHONY: help build run test torture bench fuzz lint tidy cross docs clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -31,9 +31,6 @@ bench: ## run the benchmarks and print a table
 
 fuzz: ## every fuzz target for FUZZTIME (10s) each
 	@sh scripts/fuzz.sh $(or $(FUZZTIME),10s)
-
-test-ui: build ## open the page in headless Chromium against the running demonstration
-	sh scripts/test-ui.sh
 
 $(TOOLS)/golangci-lint-$(GOLANGCI):
 	mkdir -p $(TOOLS)
