@@ -79,6 +79,10 @@ const (
 	Raised          Kind = "raised"
 	SeverityChanged Kind = "severity_changed"
 	Ended           Kind = "cleared"
+	// Chattered counts on while an alert chatters: at 4, 8, 16 ... activations.
+	Chattered Kind = "chattering"
+	// Calmed ends the chattering of an alert whose condition still holds.
+	Calmed Kind = "quiet"
 )
 
 // Alert is one episode. Its JSON form is the API's.
@@ -93,6 +97,7 @@ type Alert struct {
 	ShelvedUntil *time.Time        `json:"shelved_until"`
 	Suppressed   string            `json:"suppressed"` // why its notices are held back; empty: they are not
 	Chattering   bool              `json:"chattering"`
+	Activations  int               `json:"activations"` // how often its condition came; 0 counts as 1
 	Provisional  bool              `json:"provisional"`
 	Start        time.Time         `json:"start"`    // event time: when it fired
 	End          *time.Time        `json:"end"`      // event time; null while active

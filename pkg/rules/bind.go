@@ -58,6 +58,7 @@ func (f *Fold) Bind(list []telemetry.BoundSeries) {
 	}
 	f.saved, f.opened, f.bound = savedState{}, nil, true
 	f.rebuildTimers()
+	f.rebindChatter()
 	f.passAll()
 }
 
@@ -87,6 +88,7 @@ func (f *Fold) now(s *series) int64 { return max(f.reached(s), s.last) }
 func (f *Fold) remove(s *series) {
 	for k := range s.machines {
 		f.end(s, &s.machines[k], f.now(s), ReasonSeriesRemoved)
+		f.dismiss(nameOf(&s.bound), s.set.rules[s.machines[k].rule].id, s.set.rules[s.machines[k].rule].version, f.now(s), ReasonSeriesRemoved)
 		f.account.add(s.set.rules[s.machines[k].rule], -1, 0)
 	}
 }
@@ -118,15 +120,16 @@ func (f *Fold) rematch(s *series, set *Set, reason string, t int64) {
 	for k := range s.machines {
 		m := &s.machines[k]
 		r := s.set.rules[m.rule]
-		if m.busy != idle {
-			if to := find(machines, set, r); to >= 0 {
-				b := &f.busy[m.busy]
-				b.slot = uint16(to)
-				machines[to].busy, machines[to].due = m.busy, m.due
-				machines[to].set(set.rules[machines[to].rule], int(b.over))
-			} else {
-				f.end(s, m, t, endReason(set, r, reason))
-			}
+		to := find(machines, set, r)
+		switch {
+		case to < 0:
+			f.end(s, m, t, endReason(set, r, reason))
+			f.dismiss(nameOf(&s.bound), r.id, r.version, t, endReason(set, r, reason))
+		case m.busy != idle:
+			b := &f.busy[m.busy]
+			b.slot = uint16(to)
+			machines[to].busy, machines[to].due = m.busy, m.due
+			machines[to].set(set.rules[machines[to].rule], int(b.over))
 		}
 		f.account.add(r, -1, 0)
 	}

@@ -45,6 +45,15 @@
 // quantity and ladder. Messages, links, labels and `where` are no part of it:
 // changing them ends no alert, except those of series no longer watched.
 //
+// # Chattering
+//
+// A rule that is raised three times within a minute for a series chatters: that
+// alert stays active, marked chattering, and collapses what follows, until no
+// activation has come for a minute; then it ends, or goes on without the mark
+// when its condition holds. It happens here and not where alerts are shown
+// because its end is a timer on the watermark like any other delay: only so is
+// it the same in every replay. See chatter.go.
+//
 // # Concurrency
 //
 // A [Set] is read-only. An [Engine] is safe for concurrent use. A [Fold]

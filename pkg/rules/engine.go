@@ -31,10 +31,11 @@ const (
 // Engine holds the rule sets and makes a [Fold] for every edge. It is safe for
 // concurrent use.
 type Engine struct {
-	emit   func(alert.Transition)
-	sets   atomic.Pointer[[]Effective] // ascending by From; replaced, never changed
-	_      [64]byte                    // folds read sets at every reading and write newest at every frame
-	newest atomic.Int64                // greatest event time of any fold
+	emit    func(alert.Transition)
+	chatter int64                       // window in which activations are counted; 0: they are not
+	sets    atomic.Pointer[[]Effective] // ascending by From; replaced, never changed
+	_       [64]byte                    // folds read sets at every reading and write newest at every frame
+	newest  atomic.Int64                // greatest event time of any fold
 
 	mu    sync.Mutex
 	stats map[statKey]*stat
@@ -56,7 +57,7 @@ type stat struct {
 // Advance, and may block. A transition may be emitted again by a replay after
 // a crash; its key is the same then.
 func NewEngine(sets []Effective, emit func(alert.Transition)) *Engine {
-	e := &Engine{emit: emit, stats: map[statKey]*stat{}, folds: map[string]*account{}}
+	e := &Engine{emit: emit, chatter: chatterWindow, stats: map[statKey]*stat{}, folds: map[string]*account{}}
 	e.newest.Store(math.MinInt64)
 	sorted := slices.Clone(sets)
 	slices.SortStableFunc(sorted, func(a, b Effective) int {

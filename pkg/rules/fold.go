@@ -30,6 +30,8 @@ type Fold struct {
 	breaks     []int64
 	firstBreak int
 
+	chatter chatter
+
 	saved  savedState // from Open, until the first Bind
 	opened []byte     // what Open got, until the first Bind
 	dirty  bool
@@ -64,7 +66,7 @@ type series struct {
 // then has to be folded anew, from nothing. A later Open for the same edge takes
 // the edge's place in the engine's counts.
 func (e *Engine) Open(edge string, saved []byte) (*Fold, error) {
-	f := &Fold{engine: e, edge: edge, w: math.MinInt64, floor: math.MinInt64, savedW: math.MinInt64, soonest: never}
+	f := &Fold{engine: e, edge: edge, w: math.MinInt64, floor: math.MinInt64, savedW: math.MinInt64, soonest: never, chatter: chatter{next: never}}
 	f.look()
 	if len(saved) > 0 {
 		if err := f.decode(saved); err != nil {
@@ -149,6 +151,7 @@ func (f *Fold) Advance(w int64) {
 	f.look()
 	f.passAll()
 	f.fireTimers()
+	f.endWindows()
 }
 
 // look takes over the engine's sets if there are new ones.
@@ -276,6 +279,7 @@ func (f *Fold) pass(s *series, t int64) {
 			for k := range s.machines {
 				f.fire(s, &s.machines[k], at-1)
 				f.halt(s, &s.machines[k])
+				f.interrupt(s, &s.machines[k], at-1)
 			}
 			s.next++
 		}

@@ -41,15 +41,16 @@ const (
 
 // ruleFile is a rule as it stands in a file.
 type ruleFile struct {
-	ID      string            `yaml:"id" doc:"name of the rule, unique; part of its alerts' identity" example:"pm25-high"`
-	Title   telemetry.Text    `yaml:"title" doc:"what the rule is about, for lists"`
-	Watch   watchFile         `yaml:"watch" doc:"which series the rule judges, each on its own"`
-	Above   *ladderFile       `yaml:"above" doc:"the ladder of a rule that fires when the value is above a limit"`
-	Below   *ladderFile       `yaml:"below" doc:"the ladder of a rule that fires when the value is below a limit"`
-	Message telemetry.Text    `yaml:"message" doc:"what people read; with places such as {{.Site.Name}} and {{.Value}}"`
-	Labels  map[string]string `yaml:"labels,text" doc:"put on the rule's alerts, beside the labels of the series"`
-	Links   map[string]string `yaml:"links,text" doc:"addresses by name, for example procedure"`
-	Source  string            `yaml:"source" doc:"where the limits come from, and the averaging time they are meant for"`
+	ID       string            `yaml:"id" doc:"name of the rule, unique; part of its alerts' identity" example:"pm25-high"`
+	Title    telemetry.Text    `yaml:"title" doc:"what the rule is about, for lists"`
+	Watch    watchFile         `yaml:"watch" doc:"which series the rule judges, each on its own"`
+	Above    *ladderFile       `yaml:"above" doc:"the ladder of a rule that fires when the value is above a limit"`
+	Below    *ladderFile       `yaml:"below" doc:"the ladder of a rule that fires when the value is below a limit"`
+	Collapse *bool             `yaml:"collapse" doc:"false: every activation is an alert of its own; otherwise three within a minute collapse into one that is marked chattering" default:"true"`
+	Message  telemetry.Text    `yaml:"message" doc:"what people read; with places such as {{.Site.Name}} and {{.Value}}"`
+	Labels   map[string]string `yaml:"labels,text" doc:"put on the rule's alerts, beside the labels of the series"`
+	Links    map[string]string `yaml:"links,text" doc:"addresses by name, for example procedure"`
+	Source   string            `yaml:"source" doc:"where the limits come from, and the averaging time they are meant for"`
 }
 
 type watchFile struct {
@@ -139,6 +140,7 @@ var (
 
 func (c *compiler) rule(i int, f *ruleFile) *rule {
 	r := &rule{id: f.ID, pos: c.doc.At(i), title: f.Title, source: f.Source, labels: f.Labels, links: f.Links}
+	r.apart = f.Collapse != nil && !*f.Collapse
 	c.id(i, f.ID)
 	q, known := c.watch(i, f, r)
 	c.ladder(i, f, r)

@@ -23,6 +23,9 @@ func randomLog(rnd *rand.Rand) *oracleLog {
 		begin = max(100, era.to+rnd.Int64N(2000)-1000)
 	}
 	log.sets = randomSets(rnd, log)
+	if rnd.IntN(3) > 0 {
+		log.window = 1 + rnd.Int64N(100)
+	}
 	return log
 }
 

@@ -46,6 +46,8 @@ type logSet struct {
 }
 
 type oracleLog struct {
+	window int64 // in which activations are counted
+
 	eras []logEra
 	sets []logSet
 	lags []int64
@@ -71,6 +73,87 @@ type oracleMachine struct {
 	since        [maxLevels]int64
 	onset, start int64
 	peak         float64
+	value        float64 // when it last moved
+	chat         oracleChatter
+}
+
+// oracleChatter is what is told of a machine's alerts.
+type oracleChatter struct {
+	activations        []int64 // all, until what came before no longer counts
+	on, instead        bool    // chattering; the alert stands for later ones of the machine
+	start, onset, last int64
+	peak               float64
+	level, count       int
+}
+
+func (c *oracleChatter) within(t, window int64) (n int) {
+	for _, a := range c.activations {
+		if a >= t-window {
+			n++
+		}
+	}
+	return n
+}
+
+// see takes a step of the machine at t and returns the one that is told, "" for
+// none, and its level.
+func (c *oracleChatter) see(m *oracleMachine, kind string, level int, t, window int64, reason string) (string, int) {
+	if kind == "raised" {
+		c.activations = append(c.activations, t)
+	}
+	worse := m.peak > c.peak
+	if m.rule.below {
+		worse = m.peak < c.peak
+	}
+	if !c.instead {
+		c.start, c.onset, c.peak, c.level, c.count = m.start, m.onset, m.peak, level, 0
+		if n := c.within(t, window); kind == "raised" && window > 0 && n >= 3 {
+			c.on, c.instead, c.count, c.last = true, true, n, t
+		}
+		return kind, level
+	}
+	if worse {
+		c.peak = m.peak
+	}
+	was := c.level
+	switch {
+	case kind == "cleared" && (reason != "" || !c.on):
+		level = max(level, map[bool]int{true: c.level}[c.on])
+		*c = oracleChatter{start: c.start, onset: c.onset, peak: c.peak, count: c.count}
+		return kind, level
+	case !c.on:
+		c.level = level
+		return kind, level
+	}
+	c.level = max(c.level, level)
+	if kind == "raised" {
+		c.count++
+		c.last = t
+	}
+	switch {
+	case kind == "cleared":
+		return "", 0
+	case c.level > was:
+		return "severity_changed", c.level
+	case kind == "raised" && c.count&(c.count-1) == 0:
+		return "chattering", c.level
+	}
+	return "", 0
+}
+
+// calm ends the counting at t, and returns what is told.
+func (c *oracleChatter) calm(m *oracleMachine) (string, int) {
+	was := *c
+	c.activations = nil
+	switch {
+	case !was.on:
+		return "", 0
+	case m.top() < 0:
+		*c = oracleChatter{start: c.start, onset: c.onset, peak: c.peak, count: c.count}
+		return "cleared", was.level
+	}
+	c.on, c.level = false, m.top()
+	return "quiet", c.level
 }
 
 func (m *oracleMachine) top() int {
@@ -136,10 +219,18 @@ func oracle(log *oracleLog) map[string][]string {
 func oracleSeries(log *oracleLog, s int, out map[string][]string) {
 	var machines []*oracleMachine
 	value := 0.0
-	tell := func(m *oracleMachine, kind string, level int, t int64, reason string) {
-		name := fmt.Sprintf("s%d/%s/%v/%d", s, m.rule.id, m.rule.levels, m.start)
+	told := func(m *oracleMachine, kind string, level int, t int64, reason string) {
+		if kind == "" {
+			return
+		}
+		name := fmt.Sprintf("s%d/%s/%v/%d", s, m.rule.id, m.rule.levels, m.chat.start)
 		l := m.rule.levels[level]
-		out[name] = append(out[name], fmt.Sprintf("%s %s @%d v=%v p=%v l=%v on=%d %s", kind, l.severity, t, value, m.peak, l.limit, m.onset, reason))
+		out[name] = append(out[name], fmt.Sprintf("%s %s @%d v=%v p=%v l=%v on=%d n=%d %s", kind, l.severity, t, m.value, m.chat.peak, l.limit, m.chat.onset, m.chat.count, reason))
+	}
+	tell := func(m *oracleMachine, kind string, level int, t int64, reason string) {
+		m.value = value
+		kind, level = m.chat.see(m, kind, level, t, log.window, reason)
+		told(m, kind, level, t, reason)
 	}
 	set := -1
 	change := func(t int64) {
@@ -154,8 +245,10 @@ func oracleSeries(log *oracleLog, s int, out map[string][]string) {
 			for _, old := range machines {
 				if i := slices.IndexFunc(next, func(n *oracleMachine) bool { return n.rule.same(&old.rule) }); i >= 0 {
 					next[i] = old
-				} else if old.top() >= 0 {
-					tell(old, "cleared", old.top(), log.sets[set].from, oracleReason(log.sets[set].rules, &old.rule))
+				} else if reason := oracleReason(log.sets[set].rules, &old.rule); old.top() >= 0 {
+					tell(old, "cleared", old.top(), log.sets[set].from, reason)
+				} else if old.chat.on {
+					told(old, "cleared", old.chat.level, log.sets[set].from, reason)
 				}
 			}
 			machines = next
@@ -166,9 +259,12 @@ func oracleSeries(log *oracleLog, s int, out map[string][]string) {
 		stops := append(slices.Clone(era.stops), [2]int64{era.to, era.to})
 		for t := era.from; t <= era.to+1; t++ {
 			for len(stops) > 0 && stops[0][0] < t {
+				from := stops[0][0]
 				stops = stops[1:]
 				for _, m := range machines {
 					m.over = m.active
+					kind, level := m.chat.calm(m)
+					told(m, kind, level, from, "")
 				}
 			}
 			change(t)
@@ -192,6 +288,10 @@ func oracleSeries(log *oracleLog, s int, out map[string][]string) {
 					tell(m, "cleared", before, t, "")
 				default:
 					tell(m, "severity_changed", after, t, "")
+				}
+				if m.chat.on && m.chat.last+log.window == t {
+					kind, level := m.chat.calm(m)
+					told(m, kind, level, t, "")
 				}
 			}
 		}
@@ -242,8 +342,8 @@ func (r *runner) emit(t alert.Transition) {
 		}
 	}
 	name := fmt.Sprintf("%s/%s/%v/%d", a.Device, a.Rule, levels, a.Start.UnixMilli())
-	r.out[name] = append(r.out[name], fmt.Sprintf("%s %s @%d v=%v p=%v l=%v on=%d %s",
-		t.Kind, a.Severity, t.Time.UnixMilli(), a.Value, a.Peak, a.Limit, a.Onset.UnixMilli(), a.Reason))
+	r.out[name] = append(r.out[name], fmt.Sprintf("%s %s @%d v=%v p=%v l=%v on=%d n=%d %s",
+		t.Kind, a.Severity, t.Time.UnixMilli(), a.Value, a.Peak, a.Limit, a.Onset.UnixMilli(), a.Activations, a.Reason))
 }
 
 // cut makes frames of the log: watermarks at random, and marks at the beginning
@@ -345,6 +445,7 @@ func (r *runner) run() {
 		known = 1 // the others are put into effect while the log is read
 	}
 	r.engine = NewEngine(r.sets[:known], r.emit)
+	r.engine.chatter = r.log.window
 	r.cut()
 	r.open(nil)
 	var saved []byte

@@ -50,6 +50,7 @@ type rule struct {
 	where          where
 	kind           Kind
 	levels         []level // lowest severity first
+	apart          bool    // activations that chatter are not collapsed
 	labels, links  map[string]string
 	source         string
 	vi, en         *message
@@ -62,8 +63,9 @@ func (r *rule) hash() string {
 		Kind     Kind
 		Quantity string
 		Levels   [][5]float64
+		Apart    bool `json:",omitempty"`
 	}
-	j := judged{Format: 1, Kind: r.kind, Quantity: r.quantity}
+	j := judged{Format: 1, Kind: r.kind, Quantity: r.quantity, Apart: r.apart}
 	for _, l := range r.levels {
 		j.Levels = append(j.Levels, [5]float64{float64(l.severity), l.limit, l.clear, float64(l.hold), float64(l.clearFor)})
 	}

@@ -16,13 +16,14 @@ import (
 // survives other schemas and rule sets. v is a signed, u an unsigned varint, s
 // a text: u length and bytes; f eight bytes, little endian.
 //
-//	u8 format (1)
+//	u8 format (2; 1 has no chattering)
 //	v  watermark, v time up to which rule sets were passed in earlier eras
 //	u  breaks still to pass, v each
 //	u  rules:   s id, s version, u8 kind (0 above, 1 below), u levels: u8 severity, f limit
 //	u  series:  s device, s point, v last, f value
 //	            u machines: u rule, u8 over, u8 active, v onset, v start, f peak, v since of each level
-const stateFormat = 1
+//	u  chattering: so many bytes of JSON, see savedChatter
+const stateFormat = 2
 
 // ErrState says that saved state cannot be read.
 var ErrState = errors.New("saved rule state cannot be read")
@@ -116,7 +117,7 @@ func (f *Fold) Save(dst []byte) []byte {
 			dst = f.appendSeries(dst, s, index)
 		}
 	}
-	return dst
+	return appendText(dst, string(f.saveChatter()))
 }
 
 func (s *series) busy() bool {
@@ -180,7 +181,8 @@ func (f *Fold) appendSeries(dst []byte, s *series, index map[*rule]int) []byte {
 // believed.
 func (f *Fold) decode(data []byte) error {
 	d := stateReader{b: data}
-	if format := d.byte(); format != stateFormat {
+	format := d.byte()
+	if format == 0 || format > stateFormat {
 		return fmt.Errorf("edge %s: %w: its format is %d, this program knows %d", f.edge, ErrState, format, stateFormat)
 	}
 	f.w, f.floor = d.mark(), d.mark()
@@ -194,6 +196,9 @@ func (f *Fold) decode(data []byte) error {
 	}
 	for range d.count(12) {
 		f.saved.add(d.series(rules))
+	}
+	if format >= 2 && !f.loadChatter(d.bytes()) {
+		d.fail()
 	}
 	if d.bad || len(d.b) > 0 {
 		return fmt.Errorf("edge %s: %w: it is damaged", f.edge, ErrState)
@@ -279,6 +284,13 @@ func (d *stateReader) text() string {
 	s := string(d.b[:n])
 	d.b = d.b[n:]
 	return s
+}
+
+func (d *stateReader) bytes() []byte {
+	n := d.count(1)
+	b := d.b[:n]
+	d.b = d.b[n:]
+	return b
 }
 
 func (d *stateReader) float() float64 {

@@ -27,7 +27,7 @@ func (f *Fold) tell(kind alert.Kind, s *series, b *busyState, r *rule, t int64, 
 		a.Quantity = r.quantity
 	}
 	a.Message = f.message(&a, r, s.set)
-	f.engine.emit(alert.Transition{Kind: kind, Time: at(t), Alert: a})
+	f.present(s, r, alert.Transition{Kind: kind, Time: at(t), Alert: a})
 }
 
 // joinLabels puts the series' labels over the rule's.

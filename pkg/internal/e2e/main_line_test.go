@@ -24,6 +24,7 @@ func sorted(times iter.Seq[int64]) []int64 { return slices.Sorted(times) }
 const plainRule = `
 - id: pm25-high
   watch: {quantity: pm2_5}
+  collapse: false
   above:
     warning:  {limit: 50,  clear: 45}
     critical: {limit: 150, clear: 140}
