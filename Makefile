@@ -7,7 +7,7 @@ LDFLAGS  := -s -w -X main.version=$(VERSION)
 GOLANGCI := v2.15.0
 export CGO_ENABLED ?= 0
 
-.PHONY: help build run test torture bench fuzz lint tidy cross docs clean
+.PHONY: help build run test test-ui torture bench fuzz lint tidy cross docs clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -22,6 +22,10 @@ run: build ## start a hub, a simulated field and three edge agents; stop with Ct
 
 test: ## all tests, with the race detector
 	CGO_ENABLED=1 $(GO) test -race -timeout 9m ./...
+
+test-ui: build ## the page in a real browser; SCREENSHOTS=docs/images takes the pictures anew
+	@sh scripts/uitest/setup.sh
+	cd scripts/uitest && SCREENSHOTS=$(if $(SCREENSHOTS),$(abspath $(SCREENSHOTS))) node --test page.test.mjs
 
 torture: ## the crash tests for longer: make torture ROUNDS=50 SEED=1
 	CGO_ENABLED=1 LANGBIANG_TORTURE_ROUNDS=$(or $(ROUNDS),30) LANGBIANG_TORTURE_SEED=$(SEED) $(GO) test -race -timeout 60m -count=1 -run 'Crash|Killed|Torture' -v ./pkg/... ./scripts/...

@@ -58,7 +58,7 @@ type Filter struct {
 }
 
 // Fleet is what the hub knows of sites, edges, devices and series. Each method
-// returns a fresh slice in a stable order; safe for concurrent use.
+// returns a fresh slice, in any order; safe for concurrent use.
 type Fleet interface {
 	Sites() []Site
 	Edges() []Edge

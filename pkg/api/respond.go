@@ -91,14 +91,15 @@ func (h *Handler) time(w http.ResponseWriter, r *http.Request, name string) (tim
 	return t, true
 }
 
-// list answers one page of items, which are in the order of their keys. The
-// cursor is the key of the last item of the page before.
+// list answers one page of items in the order of their keys. The cursor is the
+// key of the last item of the page before. It sorts the slice, which is its own.
 func list[T any](h *Handler, w http.ResponseWriter, r *http.Request, items []T, key func(T) string, keep func(T) bool) {
 	n, ok := h.limit(w, r)
 	if !ok {
 		return
 	}
 	after := r.URL.Query().Get("cursor")
+	slices.SortFunc(items, func(a, b T) int { return strings.Compare(key(a), key(b)) })
 	p := page[T]{Items: []T{}}
 	last := ""
 	for _, it := range items {

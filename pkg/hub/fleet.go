@@ -1,10 +1,6 @@
 package hub
 
 import (
-	"cmp"
-	"slices"
-	"strings"
-
 	"github.com/langbiang/langbiang/pkg/api"
 	"github.com/langbiang/langbiang/pkg/telemetry"
 )
@@ -39,7 +35,6 @@ func (f *fleet) Sites() []api.Site {
 			add(api.Site{ID: id, Name: telemetry.Text{VI: id, EN: id}})
 		}
 	}
-	slices.SortFunc(out, func(a, b api.Site) int { return strings.Compare(a.ID, b.ID) })
 	return out
 }
 
@@ -97,7 +92,6 @@ func (f *fleet) Devices() []api.Device {
 			out = append(out, a)
 		}
 	}
-	slices.SortFunc(out, func(a, b api.Device) int { return strings.Compare(a.Edge+"/"+a.ID, b.Edge+"/"+b.ID) })
 	return out
 }
 
@@ -121,9 +115,6 @@ func (f *fleet) Series() []api.Series {
 			out = append(out, a)
 		}
 	}
-	slices.SortFunc(out, func(a, b api.Series) int {
-		return cmp.Or(strings.Compare(a.Edge, b.Edge), strings.Compare(a.Device+"/"+a.Point, b.Device+"/"+b.Point))
-	})
 	return out
 }
 

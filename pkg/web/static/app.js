@@ -40,7 +40,7 @@ const clock = (iso) => new Date(iso).toLocaleTimeString(lang === "vi" ? "vi-VN" 
 const number = (v, decimals) => v.toLocaleString(lang === "vi" ? "vi-VN" : "en-GB", { minimumFractionDigits: decimals, maximumFractionDigits: decimals });
 
 // unit shows a UCUM code as people write it.
-const units = { Cel: "°C", "ug/m3": "µg/m³", "[ppm]": "ppm", "[ppb]": "ppb", deg: "°", "%": "%", "mm/h": "mm/h", lx: "lx", "1": "", dB: "dB", "dB[SPL]": "dB", "W/m2": "W/m²", "m3/s": "m³/s" };
+const units = { Cel: "°C", "ug/m3": "µg/m³", "[ppm]": "ppm", "[ppb]": "ppb", deg: "°", "%": "%", "mm/h": "mm/h", lx: "lx", "1": "", dB: "dB", "dB[SPL]": "dB", "W/m2": "W/m²", "m3/s": "m³/s", "kW.h": "kWh", "m3": "m³" };
 const unit = (u) => (u in units ? units[u] : (u || "").replace(/\{.*?\}/g, ""));
 
 function el(tag, props = {}, ...children) {
@@ -86,14 +86,19 @@ function drawAlerts(freshID) {
 function deviceCard(d) {
   const state = d.up === null ? "unknown" : d.up ? "up" : "down";
   const reason = d.reason && d.reason !== "none" ? ` · ${t("reasons")[d.reason] || d.reason}` : "";
-  const rows = series.filter((s) => s.edge === d.edge && s.device === d.id && s.quantity !== "device_up").map((s) => {
+  const mine = series.filter((s) => s.edge === d.edge && s.device === d.id && s.quantity !== "device_up");
+  const rows = mine.map((s) => {
     const bad = s.quality.startsWith("bad");
     const cell = el("td");
     if (bad) cell.append(t("reasons")[s.quality.slice(5)] || "–");
     else if (s.value === null && !s.text) cell.append("–");
     else cell.append(s.text || number(s.value, s.decimals), " ", el("span", { className: "unit", textContent: unit(s.unit) }));
     if (s.time) cell.title = `${clock(s.time)} · ${s.quality}`;
-    return el("tr", { className: bad ? "bad" : "" }, el("td", { textContent: text(s.label) || s.point, title: s.point }), cell);
+    // Several points of one quantity (the loops of a counter) are told apart by their ids.
+    const alike = mine.some((o) => o !== s && o.quantity === s.quantity);
+    const name = el("td", { textContent: text(s.label) || s.point, title: s.point });
+    if (alike) name.append(" ", el("span", { className: "unit", textContent: s.point }));
+    return el("tr", { className: bad ? "bad" : "" }, name, cell);
   });
   return el("div", { className: `device ${state}` },
     el("h4", {}, el("span", { textContent: d.id, title: d.profile || "" }), el("span", { className: "state", textContent: t(state) + (state === "down" ? reason : "") })),

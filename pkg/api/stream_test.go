@@ -1,0 +1,262 @@
+package api
+
+import (
+	"bufio"
+	"context"
+	"fmt"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/langbiang/langbiang/pkg/alert"
+	"github.com/langbiang/langbiang/pkg/internal/testutil"
+)
+
+func record(h http.Handler, method, path string) *httptest.ResponseRecorder {
+	w := httptest.NewRecorder()
+	h.ServeHTTP(w, httptest.NewRequest(method, path, http.NoBody))
+	return w
+}
+
+// event is one server-sent event.
+type event struct{ id, name, data string }
+
+// consumer reads a stream as an IOC would.
+type consumer struct {
+	t      *testing.T
+	events chan event
+	cancel context.CancelFunc
+	ended  chan struct{}
+}
+
+// follow opens the stream after the last event id.
+func (r *rig) follow(last string) *consumer {
+	r.Helper()
+	ctx, cancel := context.WithCancel(context.Background())
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, r.url+"/api/v1/alerts/stream", http.NoBody)
+	if err != nil {
+		r.Fatal(err)
+	}
+	if last != "" {
+		req.Header.Set("Last-Event-ID", last)
+	}
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		r.Fatal(err)
+	}
+	if ct := resp.Header.Get("Content-Type"); resp.StatusCode != http.StatusOK || ct != "text/event-stream; charset=utf-8" {
+		r.Fatalf("stream: status %d, content type %q", resp.StatusCode, ct)
+	}
+	c := &consumer{t: r.T, events: make(chan event, 10_000), cancel: cancel, ended: make(chan struct{})}
+	go func() {
+		defer close(c.ended)
+		defer resp.Body.Close()
+		var e event
+		lines := bufio.NewScanner(resp.Body)
+		for lines.Scan() {
+			switch key, value, _ := strings.Cut(lines.Text(), ": "); key {
+			case "id":
+				e.id = value
+			case "event":
+				e.name = value
+			case "data":
+				e.data = value
+			case "":
+				switch { // the end of an event, or a comment ": TIME"
+				case value != "":
+					e = event{name: "comment", data: value}
+					fallthrough
+				case e.name != "":
+					c.events <- e
+				}
+				e = event{}
+			}
+		}
+	}()
+	r.Cleanup(c.stop)
+	return c
+}
+
+func (c *consumer) stop() {
+	c.cancel()
+	<-c.ended
+}
+
+func (c *consumer) next() event {
+	c.t.Helper()
+	select {
+	case e := <-c.events:
+		return e
+	case <-time.After(patience):
+		c.t.Fatal("no event")
+		panic("unreachable")
+	}
+}
+
+func (c *consumer) want(list ...event) {
+	c.t.Helper()
+	for i, w := range list {
+		e := c.next()
+		if e.id != w.id || e.name != w.name || w.data != "" && e.data != w.data {
+			c.t.Fatalf("event %d is %+v, want %+v", i, e, w)
+		}
+	}
+}
+
+func entry(n int) event { return event{id: fmt.Sprintf("g1-%d", n), name: "alert"} }
+
+func TestAStreamGoesOnAfterTheLastEventItHasSeen(t *testing.T) {
+	r := newRig(t, fixedFleet{}, nil)
+	for i := range 5 {
+		r.log.add(fmt.Sprint(i))
+	}
+	c := r.follow("g1-3")
+	c.want(entry(4), entry(5))
+	r.log.add("new")
+	c.want(entry(6))
+	c.stop()
+	r.log.add("while away")
+	r.follow("g1-6").want(entry(7))
+}
+
+func TestAStreamWithoutAPlaceBeginsNowAndSaysWhereThatIs(t *testing.T) {
+	r := newRig(t, fixedFleet{}, nil)
+	r.log.add("old")
+	c := r.follow("")
+	c.want(event{"g1-1", "hello", `{"generation":"g1","sequence":1}`})
+	r.log.add("new")
+	c.want(entry(2))
+}
+
+func TestAStreamFromZeroGivesTheWholeLog(t *testing.T) {
+	r := newRig(t, fixedFleet{}, nil)
+	var all []event
+	for i := range 3 * streamBatch {
+		r.log.add(fmt.Sprint(i))
+		all = append(all, entry(i+1))
+	}
+	r.follow("0").want(all...)
+}
+
+func TestAConsumerIsToldWhatItCannotHave(t *testing.T) {
+	r := newRig(t, fixedFleet{}, nil)
+	for i := range 6 {
+		r.log.add(fmt.Sprint(i))
+	}
+	r.log.trim(3)
+	r.follow("g1-1").want(event{"", "trimmed", `{"first":4}`}, entry(4), entry(5), entry(6))
+	r.follow("g1-3").want(entry(4)) // it has seen all that is gone
+	for _, other := range []string{"g0-5", "g1-900"} {
+		r.follow(other).want(event{"", "generation", `{"generation":"g1","first":4}`}, entry(4))
+	}
+	r.follow("0").want(entry(4))
+}
+
+func TestALogThatIsTrimmedUnderAStreamSaysSo(t *testing.T) {
+	r := newRig(t, fixedFleet{}, nil)
+	r.log.add("1")
+	c := r.follow("0")
+	c.want(entry(1))
+	r.log.mu.Lock() // between two reads of the stream
+	r.log.first += 3
+	r.log.entries = nil
+	r.log.mu.Unlock()
+	r.log.add("4")
+	c.want(event{"", "trimmed", `{"first":4}`}, entry(4))
+}
+
+func TestEveryConsumerGetsEveryEntryInOrderWhileTheLogGrows(t *testing.T) {
+	r := newRig(t, fixedFleet{}, nil)
+	const entries, consumers = 2000, 8
+	var all []*consumer
+	for range consumers {
+		all = append(all, r.follow("0"))
+	}
+	for i := range entries {
+		r.log.add(fmt.Sprint(i))
+	}
+	for _, c := range all {
+		for i := range entries {
+			if e := c.next(); e.id != fmt.Sprintf("g1-%d", i+1) {
+				t.Fatalf("event %d is %+v", i, e)
+			}
+		}
+	}
+}
+
+// A consumer that opens a stream and does not read it holds a connection, no more.
+func TestAConsumerThatDoesNotReadCostsOnlyItself(t *testing.T) {
+	r := newRig(t, fixedFleet{}, nil)
+	deaf, err := net.Dial("tcp", strings.TrimPrefix(r.url, "http://"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = deaf.Close() })
+	fmt.Fprint(deaf, "GET /api/v1/alerts/stream?after=0 HTTP/1.1\r\nHost: x\r\n\r\n")
+	c := r.follow("0")
+	long := strings.Repeat("x", 2000)
+	for i := range 8000 { // more than the buffers of a connection hold
+		r.log.add(long + fmt.Sprint(i))
+		c.want(entry(i + 1))
+	}
+}
+
+func TestAnIdleStreamHasAHeartbeat(t *testing.T) {
+	r := newRig(t, fixedFleet{}, func(c *Config) { c.Heartbeat = 5 * time.Millisecond })
+	c := r.follow("0")
+	for range 3 {
+		if e := c.next(); e.name != "comment" {
+			t.Fatalf("want a comment, got %+v", e)
+		}
+	}
+}
+
+func TestStreamsAreBoundedAndTheNextOneMayComeLater(t *testing.T) {
+	r := newRig(t, fixedFleet{}, func(c *Config) { c.MaxStreams = 1 })
+	first := r.follow("0")
+	var p problemDocument
+	if status, header := r.get("/api/v1/alerts/stream", &p); status != http.StatusServiceUnavailable || header.Get("Retry-After") == "" || !strings.Contains(p.Detail, "1 are open") {
+		t.Errorf("%d %+v %v", status, p, header)
+	}
+	first.stop()
+	testutil.Eventually(t, patience, "a place is free again", func() bool {
+		resp, err := http.Get(r.url + "/api/v1/alerts/stream")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer resp.Body.Close()
+		return resp.StatusCode == http.StatusOK
+	})
+}
+
+func TestStreamsEndWhenTheHubStops(t *testing.T) {
+	r := newRig(t, fixedFleet{}, nil)
+	c := r.follow("0")
+	close(r.done)
+	select {
+	case <-c.ended:
+	case <-time.After(patience):
+		t.Fatal("the stream is still open")
+	}
+}
+
+func FuzzResume(f *testing.F) {
+	for _, s := range []string{"", "0", "g1-1", "g1-", "-", "g1-18446744073709551616", "a-b-3", "g0-2"} {
+		f.Add(s)
+	}
+	log := newMemoryLog()
+	for i := range 5 {
+		log.entries = append(log.entries, alert.Entry{Sequence: uint64(i + 3)})
+	}
+	log.first = 3
+	h := New(Config{Alerts: log, Fleet: fixedFleet{}})
+	f.Fuzz(func(t *testing.T, id string) {
+		after, notice, ok := h.resume(id)
+		if ok && (after < 2 || after > 7) {
+			t.Errorf("%q goes on after %d, the log has 3 to 7 (notice %q)", id, after, notice)
+		}
+	})
+}
