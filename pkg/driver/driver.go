@@ -89,10 +89,18 @@ type Driver interface {
 // connection's kind, what is wrong, and how to mend it.
 type Problem struct{ Field, Msg, Hint string }
 
+// Error returns the problem in one line.
+func (p Problem) Error() string { return p.Field + ": " + p.Msg }
+
 // Source is the configuration of a connection; each driver package has one. New
 // makes the driver without touching the outside.
 type Source interface {
 	// Kind is the key in edge.yaml: modbus, mqtt.
 	Kind() string
+	// ApplyDefaults fills in what was not said.
+	ApplyDefaults()
+	// Validate returns everything that is wrong, in the order of the fields. It
+	// opens no file.
+	Validate() []Problem
 	New(id string, devices []*Device, env Env) (Driver, error)
 }

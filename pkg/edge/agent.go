@@ -216,8 +216,14 @@ func (a *Agent) drain() {
 	}
 }
 
-// alive tells the service manager that the heart of the agent beats.
-func (a *Agent) alive() { a.notify(daemon.SdNotifyWatchdog) }
+// alive is called with every frame that is cut. It tells the service manager that
+// the heart of the agent beats.
+func (a *Agent) alive() {
+	a.notify(daemon.SdNotifyWatchdog)
+	if err := a.boots.settle(); err != nil {
+		a.logger.Debug("times of earlier boots not kept, tried again", "err", err)
+	}
+}
 
 func (a *Agent) notify(state string) {
 	if _, err := daemon.SdNotify(false, state); err != nil {

@@ -8,29 +8,11 @@ import (
 	"strings"
 
 	"github.com/langbiang/langbiang/pkg/driver"
-	"github.com/langbiang/langbiang/pkg/driver/modbus"
 	"github.com/langbiang/langbiang/pkg/driver/mqtt"
 	"github.com/langbiang/langbiang/pkg/internal/strictyaml"
 	"github.com/langbiang/langbiang/pkg/profile"
 	"github.com/langbiang/langbiang/pkg/telemetry"
 )
-
-// problems fills in a connection's defaults and returns what is wrong with it.
-func problems(src driver.Source) (ps []driver.Problem) {
-	switch c := src.(type) {
-	case *modbus.Config:
-		c.ApplyDefaults()
-		for _, p := range c.Validate() {
-			ps = append(ps, driver.Problem{Field: p.Field, Msg: p.Msg})
-		}
-	case *mqtt.Config:
-		c.ApplyDefaults()
-		for _, p := range c.Validate() {
-			ps = append(ps, driver.Problem{Field: p.Field, Msg: p.Msg})
-		}
-	}
-	return ps
-}
 
 func (c *checker) connections(plan *Plan) {
 	seen := map[string]int{}
@@ -45,7 +27,8 @@ func (c *checker) connections(plan *Plan) {
 			continue
 		}
 		src := sources[0]
-		for _, p := range problems(src) {
+		src.ApplyDefaults()
+		for _, p := range src.Validate() {
 			if !c.faulted("connections", i, src.Kind(), p.Field) {
 				c.fault(p.Msg, p.Hint, "connections", i, src.Kind(), p.Field)
 			}

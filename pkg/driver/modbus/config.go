@@ -43,16 +43,10 @@ type Config struct {
 	Retries        *int          `yaml:"retries" doc:"how often a request is repeated when the answer is missing or damaged, as far as the device's budget goes" default:"1"`
 }
 
-// ConfigProblem is one fault of a Config. Field is the key in edge.yaml.
-type ConfigProblem struct{ Field, Msg string }
-
-// Error returns the problem in one line.
-func (p ConfigProblem) Error() string { return p.Field + ": " + p.Msg }
-
 // Kind implements [driver.Source].
 func (c *Config) Kind() string { return "modbus" }
 
-// ApplyDefaults fills in what was not said.
+// ApplyDefaults implements [driver.Source].
 func (c *Config) ApplyDefaults() {
 	if c.Transport == "" {
 		c.Transport = TransportTCP
@@ -99,12 +93,12 @@ func (c *Config) ascii() bool {
 	return c.Transport == TransportASCII || c.Transport == TransportASCIIOverTCP
 }
 
-// Validate returns everything that is wrong, in the order of the fields. It
-// judges what was written: call it with or without ApplyDefaults before.
-func (c *Config) Validate() []ConfigProblem {
-	var ps []ConfigProblem
+// Validate implements [driver.Source]. It judges what was written: call it with or
+// without ApplyDefaults before.
+func (c *Config) Validate() []driver.Problem {
+	var ps []driver.Problem
 	bad := func(field, format string, args ...any) {
-		ps = append(ps, ConfigProblem{field, fmt.Sprintf(format, args...)})
+		ps = append(ps, driver.Problem{Field: field, Msg: fmt.Sprintf(format, args...)})
 	}
 	d := *c
 	d.ApplyDefaults()

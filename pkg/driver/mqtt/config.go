@@ -35,13 +35,10 @@ type Config struct {
 	Queue          int           `yaml:"queue" doc:"messages that may wait in memory to be read" default:"2048"`
 }
 
-// ConfigProblem is one fault of a [Config]. Field is its key in the YAML.
-type ConfigProblem struct{ Field, Msg string }
-
 // Kind implements [driver.Source].
 func (c *Config) Kind() string { return "mqtt" }
 
-// ApplyDefaults fills in what is not set.
+// ApplyDefaults implements [driver.Source].
 func (c *Config) ApplyDefaults() {
 	if c.QoS == nil {
 		one := 1
@@ -70,11 +67,11 @@ func (c *Config) Identify(edge, connection string) {
 	}
 }
 
-// Validate returns every fault of the configuration; it opens no file.
-func (c *Config) Validate() []ConfigProblem {
-	var ps []ConfigProblem
+// Validate implements [driver.Source].
+func (c *Config) Validate() []driver.Problem {
+	var ps []driver.Problem
 	bad := func(field, format string, args ...any) {
-		ps = append(ps, ConfigProblem{field, fmt.Sprintf(format, args...)})
+		ps = append(ps, driver.Problem{Field: field, Msg: fmt.Sprintf(format, args...)})
 	}
 	secure := false
 	if c.URL == "" {
