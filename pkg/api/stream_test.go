@@ -47,13 +47,13 @@ func (r *rig) follow(last string) *consumer {
 	if err != nil {
 		r.Fatal(err)
 	}
+	r.Cleanup(func() { _ = resp.Body.Close() })
 	if ct := resp.Header.Get("Content-Type"); resp.StatusCode != http.StatusOK || ct != "text/event-stream; charset=utf-8" {
 		r.Fatalf("stream: status %d, content type %q", resp.StatusCode, ct)
 	}
 	c := &consumer{t: r.T, events: make(chan event, 10_000), cancel: cancel, ended: make(chan struct{})}
 	go func() {
 		defer close(c.ended)
-		defer resp.Body.Close()
 		var e event
 		lines := bufio.NewScanner(resp.Body)
 		for lines.Scan() {
