@@ -5,11 +5,13 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"os/signal"
 	"runtime"
 	"syscall"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"github.com/langbiang/langbiang/pkg/internal/strictyaml"
 )
@@ -27,16 +29,27 @@ type Program[P any] struct {
 	Commands []Command[P]
 }
 
-// Command is one of a program's commands.
+// Command is one of a program's commands: it has a Run, a Free or further
+// Commands below it.
 type Command[P any] struct {
-	Use, Short string
-	Run        func(ctx context.Context, c Call, plan P) error
+	Use, Short, Long string
+	Args             cobra.PositionalArgs // nil: it takes none
+	// Flags adds flags beside those of the configuration; nil: none.
+	Flags func(*pflag.FlagSet)
+	// Run works with the loaded configuration.
+	Run func(ctx context.Context, c Call, plan P) error
+	// Free needs no configuration; it has no --config.
+	Free func(ctx context.Context, c Call) error
+	// Commands stand below this one: langbiang-edge queue status.
+	Commands []Command[P]
 }
 
 // Call is what a command is called with.
 type Call struct {
 	Config         string // path of the configuration
 	Version        string
+	Args           []string
+	Stdin          io.Reader
 	Stdout, Stderr io.Writer
 }
 
@@ -45,7 +58,7 @@ type Call struct {
 func (p *Program[P]) Main(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	ctx, stop := signal.NotifyContext(ctx, syscall.SIGINT, syscall.SIGTERM)
 	defer stop()
-	call := Call{Version: Version(p.Version), Stdout: stdout, Stderr: stderr}
+	call := &Call{Version: Version(p.Version), Stdin: os.Stdin, Stdout: stdout, Stderr: stderr}
 	root := &cobra.Command{
 		Use: p.Name, Short: p.Short,
 		// Errors are printed once, by us.
@@ -56,22 +69,8 @@ func (p *Program[P]) Main(ctx context.Context, args []string, stdout, stderr io.
 	root.SetOut(stdout)
 	root.SetErr(stderr)
 	ran := false
-	for _, c := range p.Commands {
-		cmd := &cobra.Command{Use: c.Use, Short: c.Short, Args: cobra.NoArgs}
-		cmd.Flags().StringVar(&call.Config, "config", p.ConfigPath, "configuration file")
-		o, err := Register(cmd.Flags(), p.Defaults)
-		cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-			if err != nil {
-				return err
-			}
-			plan, err := p.Load(call.Config, o)
-			if err != nil {
-				return err
-			}
-			ran = true
-			return c.Run(cmd.Context(), call, plan)
-		}
-		root.AddCommand(cmd)
+	for i := range p.Commands {
+		root.AddCommand(p.command(&p.Commands[i], call, &ran))
 	}
 	root.AddCommand(&cobra.Command{Use: "version", Short: "print the version", Args: cobra.NoArgs, RunE: func(*cobra.Command, []string) error {
 		_, err := fmt.Fprintf(stdout, "%s %s %s/%s %s\n", p.Name, call.Version, runtime.GOOS, runtime.GOARCH, runtime.Version())
@@ -79,6 +78,46 @@ func (p *Program[P]) Main(ctx context.Context, args []string, stdout, stderr io.
 	}})
 	return p.report(root.ExecuteContext(ctx), ran, stderr)
 }
+
+// command makes a command and those below it. Ran becomes true once the call and
+// the configuration were found right.
+func (p *Program[P]) command(c *Command[P], call *Call, ran *bool) *cobra.Command {
+	cmd := &cobra.Command{Use: c.Use, Short: c.Short, Long: c.Long, Args: c.Args}
+	if cmd.Args == nil {
+		cmd.Args = cobra.NoArgs
+	}
+	if c.Flags != nil {
+		c.Flags(cmd.Flags())
+	}
+	for i := range c.Commands {
+		cmd.AddCommand(p.command(&c.Commands[i], call, ran))
+	}
+	switch {
+	case c.Free != nil:
+		cmd.RunE = func(cmd *cobra.Command, args []string) error {
+			call.Args, *ran = args, true
+			return c.Free(cmd.Context(), *call)
+		}
+	case c.Run != nil:
+		cmd.Flags().StringVar(&call.Config, "config", p.ConfigPath, "configuration file")
+		o, err := Register(cmd.Flags(), p.Defaults)
+		cmd.RunE = func(cmd *cobra.Command, args []string) error {
+			if err != nil {
+				return err
+			}
+			plan, err := p.Load(call.Config, o)
+			if err != nil {
+				return err
+			}
+			call.Args, *ran = args, true
+			return c.Run(cmd.Context(), *call, plan)
+		}
+	}
+	return cmd
+}
+
+// ErrUsage is in errors of a command that the call is to blame for: exit status 2.
+var ErrUsage = errors.New("wrong call")
 
 // report prints an error as its reader needs it and chooses the exit status.
 func (p *Program[P]) report(err error, ran bool, stderr io.Writer) int {
@@ -94,7 +133,7 @@ func (p *Program[P]) report(err error, ran bool, stderr io.Writer) int {
 		return ExitUsage
 	}
 	_, _ = fmt.Fprintf(stderr, "%s: %v\n", p.Name, err)
-	if ran {
+	if ran && !errors.Is(err, ErrUsage) {
 		return ExitFailed
 	}
 	return ExitUsage
