@@ -31,6 +31,22 @@ type Device struct {
 	// length as Points. Adjustments of the configuration are part of it.
 	Convert []Linear
 	Labels  telemetry.Labels
+
+	// Identify tells which of Revisions the device is, by what it says of itself,
+	// or whether it is the model at all when there are none to choose from. It is
+	// nil when there is nothing to find out. Until the device has said it, Points
+	// and Convert are what it is read by.
+	Identify  *profile.Identification
+	Revisions []Revision // in the order of Identify.Revisions; empty, or two at least
+}
+
+// Revision is one of several that a device may be. Points and Convert are
+// parallel to those of the Device; a point without a place to read it from is
+// not in the revision: its readings are bad (not fitted).
+type Revision struct {
+	ID      string
+	Points  []profile.Point
+	Convert []Linear
 }
 
 // Linear is y = x*Factor + Offset.
@@ -61,6 +77,9 @@ type Sink interface {
 	// on change. Detail is one sentence for a technician, for example
 	// "unit 7 does not answer (timeout 1s)"; empty when up.
 	Status(d *Device, up bool, reason telemetry.Reason, detail string)
+	// Identified tells what a device said of itself. Call it once it is known, and
+	// again when that changes.
+	Identified(d *Device, id Identity)
 	// Committed calls f, from any goroutine, once everything put before the
 	// ticket is on disk. Used to acknowledge QoS 1 messages.
 	Committed(t Ticket, f func())
@@ -74,6 +93,16 @@ type Env struct {
 	Sink    Sink
 	Logger  *slog.Logger
 	Metrics prometheus.Registerer
+	// Totals keeps counters over a restart. When it is nil, a counter that runs
+	// over its end begins anew in the readings too.
+	Totals Totals
+}
+
+// Totals remembers how far counters are carried over their end. It is safe for
+// concurrent use and waits for nothing.
+type Totals interface {
+	Load(device, point string) (profile.CountState, bool)
+	Save(device, point string, s profile.CountState)
 }
 
 // Driver reads the devices of one connection until ctx ends. Run is called

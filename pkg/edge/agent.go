@@ -101,7 +101,8 @@ func Open(plan *Plan, version string, logger *slog.Logger) (a *Agent, err error)
 	}
 	collect, schema := newCollector(plan.Devices, plan.Quantities, func(d *driver.Device) telemetry.Device { return describe(d, connections[d]) }, a.clock, logger)
 	a.collect = collect
-	a.recorder, err = newRecorder(a.log, collect, schema, begun, end.pos, a.clock.BootID(), logger)
+	totals := newTotals(a.log, logger)
+	a.recorder, err = newRecorder(a.log, collect, schema, totals, begun, end.pos, a.clock.BootID(), logger)
 	if err != nil {
 		return a, err
 	}
@@ -113,6 +114,7 @@ func Open(plan *Plan, version string, logger *slog.Logger) (a *Agent, err error)
 		d, err := c.Source.New(c.ID, c.Devices, driver.Env{
 			Sink: collect, Logger: logger.With("connection", c.ID),
 			Metrics: a.metrics, // the drivers label theirs with the connection
+			Totals:  totals,
 		})
 		if err != nil {
 			return a, fmt.Errorf("connection %s: %w", c.ID, err)

@@ -48,6 +48,8 @@ type collector struct {
 	series []telemetry.Series
 
 	mu        sync.Mutex
+	schema    *telemetry.Schema // what the devices are, as far as they told it
+	revised   bool              // schema is new
 	pending   []telemetry.Reading
 	held      []heldReading // device time, ahead of its series' watermark
 	marks     []wire.Mark
@@ -111,7 +113,7 @@ func newCollector(devices []*driver.Device, quantities telemetry.Quantities, des
 			Labels: d.Labels, Interval: d.Interval.Milliseconds(),
 		})
 	}
-	c.series = schema.Series
+	c.schema, c.series = schema, schema.Series
 	c.last = make([]int64, len(c.series))
 	return c, schema
 }

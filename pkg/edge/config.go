@@ -89,7 +89,7 @@ var connectionKinds = []string{"modbus", "mqtt"}
 type DeviceConfig struct {
 	ID         string            `yaml:"id" doc:"unique on this edge; kept when the hardware is replaced"`
 	Profile    string            `yaml:"profile" doc:"VENDOR/MODEL of the profile; empty when points are given here" example:"renke/cwt-uwd"`
-	Revision   string            `yaml:"revision" doc:"firmware revision of the profile; its first one when not said"`
+	Revision   string            `yaml:"revision" doc:"firmware revision of the profile; when not said, the one that the device tells, or the first"`
 	Connection string            `yaml:"connection" doc:"id of the connection it is reached by"`
 	Unit       *int              `yaml:"unit" doc:"Modbus unit id; the profile's factory setting when not said"`
 	Interval   time.Duration     `yaml:"interval" doc:"how often it is read" default:"5s"`

@@ -57,7 +57,7 @@ func (a *Agent) newUplink(version string, schema *telemetry.Schema) (*uplink.Upl
 		Hello: func(h *wire.Hello) {
 			t := a.clock.Now()
 			h.Site, h.Version, h.Platform = cfg.Edge.Site, version, runtime.GOOS+"/"+runtime.GOARCH
-			h.Schema, h.Series, h.Devices = a.recorder.schema.Key, len(schema.Series), len(schema.Devices)
+			h.Schema, h.Series, h.Devices = a.recorder.schema.Load().Key, len(schema.Series), len(schema.Devices)
 			h.Clock = wire.Clock{Now: t.Ms, Trusted: t.Trusted, Era: t.Era}
 		},
 		Retime: func(boot [16]byte) (int64, bool, bool) {

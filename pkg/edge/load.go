@@ -3,6 +3,7 @@ package edge
 import (
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -87,12 +88,13 @@ func Load(path string, override func(*Config) error) (*Plan, error) {
 	if err != nil {
 		return nil, fmt.Errorf("embedded catalogue: %w", err)
 	}
-	c := &checker{doc: doc, cfg: &cfg, quantities: quantities, errs: errs}
+	c := &checker{doc: doc, cfg: &cfg, quantities: maps.Clone(quantities), errs: errs}
 	c.settings()
 	library := profile.Open(quantities, c.profileFolders()...)
-	plan := &Plan{Config: cfg, Disabled: map[string]error{}, Quantities: quantities}
+	plan := &Plan{Config: cfg, Disabled: map[string]error{}, Quantities: c.quantities}
 	c.connections(plan)
 	c.devices(plan, library)
+	c.lines(plan)
 	plan.Warnings = c.warnings
 	if err := c.errs.Err(); err != nil {
 		return nil, err

@@ -23,28 +23,39 @@ type recorder struct {
 	logger  *slog.Logger
 	epochStart
 	prev    wire.Pos // goes into the first frame
-	schema  buffer.Attachment
+	schema  atomic.Pointer[buffer.Attachment]
 	boot    [16]byte
 	seq     uint64
 	frame   wire.Frame
 	refused bool // the disk took no commit the last time
 	values  *lastValues
+	totals  *totals
 
 	frames, readings, lost atomic.Uint64
 }
 
-func newRecorder(log *buffer.Log, collect *collector, schema *telemetry.Schema, begun epochStart, prev wire.Pos, boot [16]byte, logger *slog.Logger) (*recorder, error) {
-	data, hash, err := wire.EncodeSchema(nil, schema)
-	if err != nil {
-		return nil, fmt.Errorf("the devices cannot be described to the hub: %w", err)
-	}
+func newRecorder(log *buffer.Log, collect *collector, schema *telemetry.Schema, totals *totals, begun epochStart, prev wire.Pos, boot [16]byte, logger *slog.Logger) (*recorder, error) {
 	r := &recorder{
-		log: log, collect: collect, encoder: wire.NewEncoder(schema), logger: logger,
-		epochStart: begun, prev: prev, boot: boot, schema: buffer.Attachment{Key: hash, Data: data},
+		log: log, collect: collect, encoder: wire.NewEncoder(schema), logger: logger, totals: totals,
+		epochStart: begun, prev: prev, boot: boot,
 		values: newLastValues(schema),
 	}
-	r.frame.Schema = hash
+	if err := r.describe(schema); err != nil {
+		return nil, err
+	}
 	return r, nil
+}
+
+// describe makes frames name another schema; its series are those of the one
+// before.
+func (r *recorder) describe(schema *telemetry.Schema) error {
+	data, hash, err := wire.EncodeSchema(nil, schema)
+	if err != nil {
+		return fmt.Errorf("the devices cannot be described to the hub: %w", err)
+	}
+	r.schema.Store(&buffer.Attachment{Key: hash, Data: data})
+	r.frame.Schema = hash
+	return nil
 }
 
 // run cuts a frame every send and commits every commit, until ctx ends; then it
@@ -78,6 +89,11 @@ func (r *recorder) run(ctx context.Context, send, quiet, commit time.Duration, a
 }
 
 func (r *recorder) cut(quiet time.Duration) error {
+	if schema := r.collect.revision(); schema != nil {
+		if err := r.describe(schema); err != nil {
+			r.logger.Error("the hub does not learn the revisions of the devices", "err", err)
+		}
+	}
 	if !r.collect.cut(&r.frame, quiet) {
 		return nil
 	}
@@ -109,7 +125,7 @@ func (r *recorder) store(f *wire.Frame) error {
 	if f.Untimed {
 		at = 0
 	}
-	if err := r.log.Append(f.Seq, payload, at, r.schema); err != nil {
+	if err := r.log.Append(f.Seq, payload, at, *r.schema.Load()); err != nil {
 		return fmt.Errorf("log: %w", err)
 	}
 	r.seq = f.Seq
@@ -163,5 +179,6 @@ func (r *recorder) commit() {
 	if r.unsaved && r.save(r.log) == nil {
 		r.unsaved = false
 	}
+	r.totals.flush()
 	r.collect.commit(upTo)
 }

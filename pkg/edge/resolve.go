@@ -119,7 +119,7 @@ func (c *checker) device(i int, dc *DeviceConfig, library *profile.Library) (*dr
 	case !c.faulted("devices", i, "interval"):
 		c.atLeast(int64(dc.Interval), 100_000_000, "100ms", "devices", i, "interval")
 	}
-	var points []profile.Point
+	resolved := &profile.Resolved{}
 	if dc.Profile != "" {
 		p, err := library.Get(dc.Profile)
 		switch {
@@ -131,8 +131,7 @@ func (c *checker) device(i int, dc *DeviceConfig, library *profile.Library) (*dr
 				fmt.Sprintf("profile %s is faulty, so %s is disabled", dc.Profile, dc.ID), err.Error()))
 			return nil, err
 		}
-		var rerr error
-		points, d.Revision, d.With, rerr = p.Resolve(dc.Revision, dc.With)
+		r, rerr := p.ResolveDevice(dc.Revision, dc.With)
 		if rerr != nil {
 			var faults profile.FieldErrors
 			if !errors.As(rerr, &faults) {
@@ -143,18 +142,24 @@ func (c *checker) device(i int, dc *DeviceConfig, library *profile.Library) (*dr
 			}
 			return nil, nil
 		}
-		d.Modbus, d.MQTT = p.Modbus, p.ResolveMQTT(d.With)
+		if err := c.learn(p); err != nil {
+			return nil, err
+		}
+		resolved = r
+		d.Revision, d.With = r.Revision, r.With
+		d.Modbus, d.MQTT, d.Identify = p.Modbus, r.MQTT, r.Identify
 	} else if len(dc.Points) == 0 {
 		c.fault("needs a profile or points", "name a profile such as renke/cwt-uwd, or list points: here", "devices", i)
 	}
-	points = c.inlinePoints(i, dc, points)
+	c.inlinePoints(i, dc)
+	resolved.Override(dc.Points...)
 	c.labels(i, dc)
 	d.Labels = telemetry.NewLabels(dc.Labels)
-	d.Points = points
-	d.Convert = make([]driver.Linear, len(points))
-	for j := range points {
-		d.Convert[j] = c.convert(&points[j], dc)
+	d.Points, d.Convert = resolved.Points, c.converts(resolved.Points, dc)
+	for _, rev := range resolved.Revisions {
+		d.Revisions = append(d.Revisions, driver.Revision{ID: rev.ID, Points: rev.Points, Convert: c.converts(rev.Points, dc)})
 	}
+	points := d.Points
 	for _, name := range slices.Sorted(maps.Keys(dc.Adjust)) {
 		if !slices.ContainsFunc(points, func(p profile.Point) bool { return p.ID == name }) {
 			c.fault(fmt.Sprintf("the device has no point %q", name), strictyaml.Meant(name, pointIDs(points)), "devices", i, "adjust", name)
@@ -166,30 +171,36 @@ func (c *checker) device(i int, dc *DeviceConfig, library *profile.Library) (*dr
 	return d, nil
 }
 
-// inlinePoints checks the points that stand in edge.yaml and adds them; one with
-// the id of a profile's point replaces it.
-func (c *checker) inlinePoints(i int, dc *DeviceConfig, points []profile.Point) []profile.Point {
-	points = slices.Clone(points)
+// learn adds the quantities that a profile brings along. Two profiles that call
+// different things by one name cannot both be right: the device of the second is
+// disabled.
+func (c *checker) learn(p *profile.Profile) error {
+	for id, q := range p.Catalogue(nil) {
+		if known, ok := c.quantities[id]; ok && known.Unit != q.Unit {
+			return fmt.Errorf("profile %s: the quantity %q is in %q here and in %q in another profile; give it another name", p.ID, id, q.Unit, known.Unit)
+		}
+		c.quantities[id] = q
+	}
+	return nil
+}
+
+// inlinePoints checks the points that stand in edge.yaml; one with the id of a
+// profile's point replaces it.
+func (c *checker) inlinePoints(i int, dc *DeviceConfig) {
 	seen := map[string]int{}
 	for j := range dc.Points {
-		pt := dc.Points[j]
+		pt := &dc.Points[j]
 		if first, dup := seen[pt.ID]; dup && pt.ID != "" {
 			c.fault(fmt.Sprintf("%q is taken", pt.ID), fmt.Sprintf("the point at %s has it already", c.doc.At("devices", i, "points", first, "id")), "devices", i, "points", j, "id")
 		} else {
 			seen[pt.ID] = j
 		}
-		for _, e := range profile.CheckPoint(&pt, c.quantities) {
+		for _, e := range profile.CheckPoint(pt, c.quantities) {
 			if at := dotted([]any{"devices", i, "points", j}, e.Field); !c.faulted(at...) {
 				c.fault(e.Msg, e.Hint, at...)
 			}
 		}
-		if k := slices.IndexFunc(points, func(p profile.Point) bool { return p.ID == pt.ID }); k >= 0 {
-			points[k] = pt
-		} else {
-			points = append(points, pt)
-		}
 	}
-	return points
 }
 
 func (c *checker) labels(i int, dc *DeviceConfig) {
@@ -206,6 +217,14 @@ func (c *checker) labels(i int, dc *DeviceConfig) {
 	if len(dc.Labels) > telemetry.MaxLabels {
 		c.fault("too many labels", fmt.Sprintf("at most %d", telemetry.MaxLabels), "devices", i, "labels")
 	}
+}
+
+func (c *checker) converts(points []profile.Point, dc *DeviceConfig) []driver.Linear {
+	out := make([]driver.Linear, len(points))
+	for j := range points {
+		out[j] = c.convert(&points[j], dc)
+	}
+	return out
 }
 
 // convert joins the conversion to the canonical unit and the adjustment. A unit
@@ -297,5 +316,9 @@ func describe(d *driver.Device, connection string) telemetry.Device {
 	} else if address == "" {
 		address = d.Points[0].Topic
 	}
-	return telemetry.Device{ID: d.ID, Profile: d.Profile, Revision: d.Revision, Connection: connection, Address: address}
+	revision := d.Revision
+	if len(d.Revisions) > 0 {
+		revision = "" // nobody knows before the device has said it
+	}
+	return telemetry.Device{ID: d.ID, Profile: d.Profile, Revision: revision, Connection: connection, Address: address}
 }

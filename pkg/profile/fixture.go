@@ -57,23 +57,37 @@ type fixtureFile struct {
 	Fixtures []Fixture `yaml:"fixtures" doc:"states of the device"`
 }
 
+// ParseFixtures reads a file of fixtures. The error is a strictyaml.Errors.
+func ParseFixtures(file string, data []byte) ([]Fixture, error) {
+	_, fixtures, err := parseFixtures(file, data)
+	return fixtures, err
+}
+
+func parseFixtures(file string, data []byte) (*strictyaml.Document, []Fixture, error) {
+	doc, errs := strictyaml.Parse(file, data)
+	if len(errs) > 0 {
+		return nil, nil, errs.Err()
+	}
+	var f fixtureFile
+	if errs = doc.Decode(&f); len(errs) > 0 {
+		return nil, nil, errs.Err()
+	}
+	return doc, f.Fixtures, nil
+}
+
 // CheckFixtures decodes every fixture of a file through the profile and compares
 // all readings, also those that are there and should not be. A point that no
 // fixture has is a fault too. The error is a strictyaml.Errors.
 func CheckFixtures(p *Profile, file string, data []byte, q telemetry.Quantities) error {
-	doc, errs := strictyaml.Parse(file, data)
-	if len(errs) > 0 {
-		return errs.Err()
-	}
-	var f fixtureFile
-	if errs = doc.Decode(&f); len(errs) > 0 {
-		return errs.Err()
+	doc, fixtures, err := parseFixtures(file, data)
+	if err != nil {
+		return err
 	}
 	c := fixtureCheck{doc: doc, p: p, q: p.Catalogue(q), seen: map[string]bool{}, took: map[string]bool{}}
-	for i := range f.Fixtures {
-		c.one(i, &f.Fixtures[i])
+	for i := range fixtures {
+		c.one(i, &fixtures[i])
 	}
-	if len(f.Fixtures) == 0 {
+	if len(fixtures) == 0 {
 		c.fail([]any{"fixtures"}, "must hold at least one", "")
 	}
 	c.coverage()

@@ -47,6 +47,7 @@ type record struct {
 	readings []Reading
 	dropped  int
 	state    State
+	identity []driver.Identity
 }
 
 // keep is how many readings of a device are remembered.
@@ -109,6 +110,28 @@ func (r *Recorder) Status(d *driver.Device, up bool, reason telemetry.Reason, de
 	rec.state.Known, rec.state.Up, rec.state.Reason, rec.state.Detail = true, up, reason, detail
 	rec.state.Calls++
 	r.signal()
+}
+
+// Identified implements [driver.Sink].
+func (r *Recorder) Identified(d *driver.Device, id driver.Identity) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	rec := r.of(d)
+	if d.Identify == nil {
+		r.fault("device %s is identified, yet was not to be asked", d.ID)
+	}
+	rec.identity = append(rec.identity, id)
+	r.signal()
+}
+
+// Identities returns what Identified was told of the device, oldest first.
+func (r *Recorder) Identities(device string) []driver.Identity {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if rec := r.devices[device]; rec != nil {
+		return slices.Clone(rec.identity)
+	}
+	return nil
 }
 
 // Committed implements [driver.Sink]: everything is committed at once.

@@ -27,7 +27,7 @@ type block struct {
 // blocks are what a device is asked for: at first its plan, later what it
 // taught us.
 type blocks struct {
-	dev     *driver.Device
+	dev     *driver.Device // of the view
 	list    []*block
 	largest [profile.AreaInput + 1]int // longest request that was answered, by area
 	learnt  bool                       // something was cut since coalesce
@@ -35,7 +35,7 @@ type blocks struct {
 
 func newBlocks(d *driver.Device) *blocks {
 	bs := &blocks{dev: d}
-	for _, r := range Plan(d) {
+	for _, r := range plan(d) {
 		bs.list = append(bs.list, &block{Request: r, every: max(1, int64(r.Every/max(d.Interval, 1))), nextSlot: -1})
 	}
 	return bs
@@ -118,13 +118,18 @@ func (bs *blocks) answered(b *block) {
 	bs.largest[b.Area] = max(bs.largest[b.Area], b.Count)
 }
 
-// failed notes that the block failed alone, and when to ask for it again.
+// failed notes that the block failed alone, and when to ask for it again. One
+// that is never repeated is not put off for a single lost answer: it had no
+// second chance.
 func (bs *blocks) failed(b *block, f failure, now time.Time) {
 	wait := blockWaitMin
 	for range b.fails {
 		wait = min(2*wait, blockWaitMax)
 	}
 	b.fails++
+	if b.Once && f.passing() && b.fails < benchedAfter {
+		wait = 0
+	}
 	b.last, b.notBefore = f, now.Add(wait)
 }
 
@@ -151,6 +156,6 @@ func (bs *blocks) coalesce() {
 }
 
 func (bs *blocks) fit(a, b *block) bool {
-	return a.Area == b.Area && a.every == b.every && a.fails == 0 && b.fails == 0 && a.nextSlot == b.nextSlot &&
+	return a.Area == b.Area && !a.Once && !b.Once && a.every == b.every && a.fails == 0 && b.fails == 0 && a.nextSlot == b.nextSlot &&
 		a.Address+a.Count == b.Address && b.Address+b.Count-a.Address <= bs.largest[a.Area]
 }

@@ -5,10 +5,12 @@ import (
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"time"
 
 	"github.com/langbiang/langbiang/pkg/driver"
+	"github.com/langbiang/langbiang/pkg/profile"
 	"github.com/langbiang/langbiang/pkg/telemetry"
 )
 
@@ -42,6 +44,7 @@ type bus struct {
 
 	samples []driver.Sample
 	words   []uint16
+	started time.Time
 
 	polls, lost int // in the load window
 	windowEnd   time.Time
@@ -86,23 +89,16 @@ func (b *bus) Run(ctx context.Context) error {
 }
 
 func (b *bus) begin(now time.Time) {
+	b.started = now
 	units := make([]*unit, len(b.devices))
 	for i, d := range b.devices {
-		u := &unit{blocks: newBlocks(d), price: b.cfg.Timeout}
-		planned := make([]bool, len(d.Points))
-		for _, blk := range u.list {
+		u := &unit{device: d, reader: reader{counts: driver.NewCounts(d, b.env.Totals)}}
+		if d.Identify != nil {
+			u.ask = newInquiry(d)
+		}
+		b.see(u, viewOf(d, d.Points, d.Convert))
+		for _, blk := range u.ask.blocks {
 			u.price = max(u.price, b.line.patience(blk.question(u)))
-			for _, p := range blk.Points {
-				planned[p] = true
-			}
-		}
-		for p, ok := range planned {
-			if !ok {
-				u.bad = append(u.bad, p)
-			}
-		}
-		if len(u.bad) > 0 {
-			b.logger.Warn("points that are no Modbus points are never read", "device", d.ID, "points", u.names(u.bad))
 		}
 		units[i] = u
 	}
@@ -116,6 +112,27 @@ func (b *bus) begin(now time.Time) {
 		b.metrics.late.Observe(d.Seconds())
 	}
 	b.windowEnd = now.Add(loadWindow)
+}
+
+// see makes the unit be read as the view says.
+func (b *bus) see(u *unit, v *view) {
+	u.view, u.blocks = v, newBlocks(v.dev)
+	u.price, u.bad = max(u.price, b.cfg.Timeout), nil
+	planned := make([]bool, len(v.dev.Points))
+	for _, blk := range u.list {
+		u.price = max(u.price, b.line.patience(blk.question(u)))
+		for _, p := range blk.Points {
+			planned[p] = true
+		}
+	}
+	for p, ok := range planned {
+		if !ok && !slices.Contains(v.absent, p) {
+			u.bad = append(u.bad, p)
+		}
+	}
+	if len(u.bad) > 0 {
+		b.logger.Warn("points that are no Modbus points are never read", "device", u.device.ID, "points", u.names(u.bad))
+	}
 }
 
 // step does the next thing there is to do, waiting for its time.
@@ -230,6 +247,9 @@ func (b *bus) ask(ctx context.Context, u *unit) {
 	if f.stopped {
 		return
 	}
+	if f.reason == telemetry.ReasonNoAnswer {
+		f.text += b.cfg.otherwise(&u.dev.Modbus)
+	}
 	b.metrics.failed(f)
 	b.sched.charge(u, start, end)
 	b.refused(u, blk, f, end)
@@ -252,23 +272,38 @@ func (b *bus) take(u *unit, blk *block, data []byte) {
 	if blk.fails > 0 && !u.down {
 		b.logger.Info("block is read again", "device", u.dev.ID, "points", u.names(blk.Points))
 	}
+	b.words = words(b.words, &blk.Request, data)
+	u.attempts = 0
+	if u.ask.asking {
+		b.told(u, u.ask.read(u, blk, b.words))
+		return
+	}
 	u.answered(blk)
 	if u.down && u.last.reason == telemetry.ReasonNoAnswer && u.dev.Modbus.WarmUp > 0 && u.good == 0 {
 		u.warmUntil = b.lastEnd.Add(u.dev.Modbus.WarmUp)
 	}
 	u.good++
-	u.attempts = 0
-	b.words = words(b.words, &blk.Request, data)
-	b.samples = b.samples[:0]
-	for _, p := range blk.Points {
-		s := sample(u.dev, p, &blk.Request, b.words)
-		if b.lastEnd.Before(u.warmUntil) && !s.Quality.IsBad() {
-			s.Quality = telemetry.BadQuality(telemetry.ReasonWarmUp)
-		}
-		b.samples = append(b.samples, s)
+	if b.lastEnd.Before(u.warmUntil) {
+		b.putBad(u, blk.Points, telemetry.ReasonWarmUp)
+		b.pop(u)
+		return
 	}
-	b.env.Sink.Put(u.dev, time.Time{}, b.samples)
+	b.samples = u.reader.read(b.samples[:0], u.view, &blk.Request, b.words, b.lastEnd.Sub(b.started).Milliseconds())
+	b.put(u)
 	b.pop(u)
+}
+
+// put hands the samples over.
+func (b *bus) put(u *unit) {
+	if len(b.samples) == 0 {
+		return
+	}
+	if u.doubt {
+		for i := range b.samples {
+			b.samples[i].Quality = driver.Doubtful(b.samples[i].Quality)
+		}
+	}
+	b.env.Sink.Put(u.device, time.Time{}, b.samples)
 }
 
 // pop goes on to the unit's next block, or ends its poll.
@@ -289,14 +324,22 @@ func (b *bus) refused(u *unit, blk *block, f failure, now time.Time) {
 	case f.lost:
 		b.broke(u, f, now)
 		return
-	case f.refused() && b.divide(u, blk):
+	case !u.ask.asking && f.refused() && b.divide(u, blk):
 		return
-	case f.passing() && u.attempts < *b.cfg.Retries && b.sched.mayRetry(u, now):
+	case f.passing() && !blk.Once && u.attempts < *b.cfg.Retries && b.sched.mayRetry(u, now):
 		wait := u.dev.Modbus.Pause
 		if f.reason == telemetry.ReasonException {
 			wait = max(wait, busyWait)
 		}
 		b.sched.retry(u, now, wait)
+		return
+	case u.ask.asking && !u.ask.knocking:
+		u.attempts = 0
+		b.told(u, profile.Raw{Quality: telemetry.BadQuality(f.reason)})
+		return
+	case u.ask.asking && f.answered():
+		u.attempts = 0
+		b.told(u, profile.Raw{})
 		return
 	case !f.answered() && u.good == 0:
 		b.abandon(u, f)
@@ -336,8 +379,10 @@ func (b *bus) divide(u *unit, blk *block) bool {
 // broke handles a connection that was lost during a question. Once per poll it
 // is made anew at once and the question repeated: an idle connection that the
 // other side had closed is no fault of anybody.
+//
+// What changes the device when it is read is not asked for again.
 func (b *bus) broke(u *unit, f failure, now time.Time) {
-	if b.line.proven() && !u.reconnected {
+	if b.line.proven() && !u.reconnected && !u.queue[0].Once {
 		u.reconnected = true
 		b.connectAt = now
 		b.closed = f
@@ -365,6 +410,7 @@ func (b *bus) finish(u *unit) {
 
 // abandon ends a poll whose unit need not be asked further.
 func (b *bus) abandon(u *unit, f failure) {
+	u.ask.leave(u)
 	for _, blk := range u.queue {
 		b.putBad(u, blk.Points, f.reason)
 	}
@@ -396,27 +442,36 @@ func (b *bus) report(u *unit, f failure, now time.Time) {
 
 func (b *bus) status(u *unit, f failure) {
 	b.putBad(u, u.bad, telemetry.ReasonConfiguration)
+	b.putBad(u, u.view.absent, telemetry.ReasonNotFitted)
 	if f.failed() != u.down {
 		u.down = f.failed()
 		if u.down {
 			b.metrics.down.Inc()
+			u.ask.again() // it may be another one that comes back
 		} else {
 			b.metrics.down.Dec()
 		}
 	}
-	b.env.Sink.Status(u.dev, !u.down, f.reason, f.text)
+	b.env.Sink.Status(u.device, !u.down, f.reason, f.text)
 }
 
-// putBad gives the points a bad sample each.
+// putBad gives the points a bad sample each, and those that depend on the places
+// among them.
 func (b *bus) putBad(u *unit, points []int, reason telemetry.Reason) {
 	if len(points) == 0 {
 		return
 	}
+	bad := telemetry.BadQuality(reason)
 	b.samples = b.samples[:0]
 	for _, p := range points {
-		b.samples = append(b.samples, driver.Sample{Point: p, Quality: telemetry.BadQuality(reason)})
+		if p >= u.view.own {
+			u.view.note(p, profile.Raw{Quality: bad})
+			continue
+		}
+		b.samples = append(b.samples, driver.Sample{Point: p, Quality: bad})
 	}
-	b.env.Sink.Put(u.dev, time.Time{}, b.samples)
+	b.samples = u.reader.release(b.samples, u.view, b.lastEnd.Sub(b.started).Milliseconds())
+	b.put(u)
 }
 
 func (u *unit) names(points []int) string {

@@ -31,6 +31,8 @@ type fakeLine struct {
 	flaky   func(q question) error
 	missing error // why the line cannot be opened
 
+	registers map[int]uint16 // what they hold, if not their address
+
 	up      bool
 	stopped chan struct{}
 	asked   []asked
@@ -80,7 +82,11 @@ func (l *fakeLine) ask(q question) ([]byte, error) {
 	}
 	out := make([]byte, 0, 2*q.count)
 	for i := range q.count {
-		out = append(out, byte((q.address+i)>>8), byte(q.address+i))
+		v := uint16(q.address + i)
+		if l.registers != nil {
+			v = l.registers[q.address+i]
+		}
+		out = append(out, byte(v>>8), byte(v))
 	}
 	return out, nil
 }

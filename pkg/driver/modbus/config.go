@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/langbiang/langbiang/pkg/driver"
+	"github.com/langbiang/langbiang/pkg/profile"
 )
 
 // The transports.
@@ -33,9 +34,9 @@ type Config struct {
 	Transport      string        `yaml:"transport" doc:"tcp, rtu (serial), ascii (serial), rtu-over-tcp or ascii-over-tcp (a transparent serial-to-Ethernet converter)" default:"tcp"`
 	Address        string        `yaml:"address" doc:"host or host:port, for the TCP transports; port 502 when not said" example:"10.0.0.5:502"`
 	Port           string        `yaml:"port" doc:"serial device, for rtu and ascii; names below /dev/serial/by-id survive a reboot" example:"/dev/serial/by-id/usb-FTDI_USB-RS485_A1-if00-port0"`
-	Baud           int           `yaml:"baud" doc:"serial speed; with rtu-over-tcp and ascii-over-tcp the speed behind the converter" default:"9600"`
-	Parity         string        `yaml:"parity" doc:"none, even or odd" default:"none"`
-	StopBits       int           `yaml:"stop_bits" doc:"1 or 2" default:"1"`
+	Baud           int           `yaml:"baud" doc:"serial speed; with rtu-over-tcp and ascii-over-tcp the speed behind the converter; when not said, the factory setting of the devices on the line" default:"9600"`
+	Parity         string        `yaml:"parity" doc:"none, even or odd; when not said, as of baud" default:"none"`
+	StopBits       int           `yaml:"stop_bits" doc:"1 or 2; when not said, as of baud" default:"1"`
 	DataBits       int           `yaml:"data_bits" doc:"8; ascii devices may use 7" default:"8"`
 	Timeout        time.Duration `yaml:"timeout" doc:"how long a device may think before it answers; the time on the wire is added" default:"1s"`
 	ConnectTimeout time.Duration `yaml:"connect_timeout" doc:"how long a TCP connection may take to be made" default:"5s"`
@@ -207,6 +208,37 @@ func (c *Config) charBits() int {
 		n++
 	}
 	return n
+}
+
+// otherwise says, for a device that does not answer, how its factory settings
+// differ from those of the line; empty when they do not.
+func (c *Config) otherwise(d *profile.ModbusDefaults) string {
+	if c.Transport == TransportTCP {
+		return ""
+	}
+	own := *c
+	if d.Baud != 0 {
+		own.Baud = d.Baud
+	}
+	if d.Parity != "" {
+		own.Parity = d.Parity
+	}
+	if d.StopBits != 0 {
+		own.StopBits = d.StopBits
+	}
+	if own == *c {
+		return ""
+	}
+	return fmt.Sprintf("; it leaves the factory with %s, this line has %s", own.Line(), c.Line())
+}
+
+// Line returns the serial settings as people write them: "9600 8N1".
+func (c *Config) Line() string {
+	parity := "N"
+	if c.Parity != "" {
+		parity = strings.ToUpper(c.Parity[:1])
+	}
+	return fmt.Sprintf("%d %d%s%d", c.Baud, c.DataBits, parity, c.StopBits)
 }
 
 // New implements [driver.Source]. It returns an error when the configuration,

@@ -3,6 +3,8 @@ package modbus
 import (
 	"math/rand/v2"
 	"time"
+
+	"github.com/langbiang/langbiang/pkg/driver"
 )
 
 const (
@@ -53,8 +55,14 @@ const (
 // record.
 type unit struct {
 	*blocks
-	price time.Duration // of one question that is not answered
-	bad   []int         // points that can never be read
+	device *driver.Device // as the sink knows it; blocks.dev is the view's
+	view   *view
+	reader reader
+	ask    inquiry
+	told   driver.Identity // what it said last
+	doubt  bool            // its revision is assumed
+	price  time.Duration   // of one question that is not answered
+	bad    []int           // points that can never be read
 
 	grid time.Time // slot 0; slot n is n intervals later
 	due  time.Time // of the next slot
@@ -183,7 +191,12 @@ func (s *schedule) slack(u *unit, now time.Time) time.Duration {
 func (s *schedule) begin(u *unit, now time.Time) {
 	s.late(now.Sub(u.due))
 	slot := s.advance(u, now, !u.down)
-	u.fill(slot)
+	u.view.begin()
+	if u.ask.open {
+		u.ask.begin(u, slot)
+	} else {
+		u.fill(slot)
+	}
 	u.polling, u.attempts, u.good, u.reconnected, u.hindered = true, 0, 0, false, false
 	u.worst = failure{}
 	u.deadline = u.due
@@ -192,6 +205,7 @@ func (s *schedule) begin(u *unit, now time.Time) {
 // lapse passes over the unit's slot. It returns the blocks that were due.
 func (s *schedule) lapse(u *unit, now time.Time) []*block {
 	slot := s.advance(u, now, false)
+	u.view.begin()
 	u.fill(slot)
 	return u.queue
 }

@@ -29,6 +29,7 @@ type mqttDriver struct {
 	queue    *queue
 	receipts *receipts
 	link     *link
+	started  time.Time
 	keeps    bool        // the broker keeps our session
 	starved  atomic.Bool // QoS 1 messages were left with the broker
 
@@ -50,10 +51,15 @@ func newDriver(cfg Config, id string, devices []*driver.Device, env driver.Env) 
 	}
 	d := &mqttDriver{
 		cfg: cfg, url: u, sink: env.Sink, logger: logger,
-		metrics: m, queue: newQueue(cfg.Queue), receipts: newReceipts(cfg.Queue), keeps: cfg.ClientID != "",
+		started: time.Now(), metrics: m, queue: newQueue(cfg.Queue), receipts: newReceipts(cfg.Queue), keeps: cfg.ClientID != "",
 	}
 	for _, spec := range devices {
-		dev := &device{spec: spec, life: newLiveness(spec), partial: spec.MQTT.Partial}
+		dev := &device{spec: spec, life: newLiveness(spec), partial: spec.MQTT.Partial, counts: driver.NewCounts(spec, env.Totals)}
+		if spec.Identify != nil {
+			if dev.ident, err = newIdent(spec); err != nil {
+				return nil, fmt.Errorf("mqtt %s: device %s: match: path: %w", id, spec.ID, err)
+			}
+		}
 		if t := spec.MQTT.Time; t != nil {
 			path, err := profile.ParsePath(t.Path)
 			if err != nil {
@@ -252,6 +258,11 @@ func (d *mqttDriver) handle(m message, now time.Time) {
 	var ticket driver.Ticket
 	put, bad := false, false
 	for _, t := range m.targets {
+		if len(t.places) > 0 && len(m.payload) > 0 {
+			d.inquire(t, doc, now, m.retained) // before any value is read
+		}
+	}
+	for _, t := range m.targets {
 		dev := t.device
 		if t.avail != nil {
 			if online, word, ok := t.avail.read(doc); ok {
@@ -260,7 +271,8 @@ func (d *mqttDriver) handle(m message, now time.Time) {
 		}
 		if len(t.points) > 0 && !m.retained && len(m.payload) > 0 {
 			dev.life.message(now)
-			samples, err := read(d.samples[:0], t.points, doc, dev.partial)
+			samples, err := read(d.samples[:0], t.points, doc, dev.partial, dev.counts, now.Sub(d.started).Milliseconds())
+			dev.doubt(samples)
 			d.note(t, samples, m.topic, err)
 			d.samples = samples
 			bad = bad || err != nil

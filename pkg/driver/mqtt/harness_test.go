@@ -118,12 +118,13 @@ func (b *testBroker) cut(client string) {
 type fakeSink struct {
 	gate chan struct{} // when not nil, every Put waits for one receive
 
-	mu       sync.Mutex
-	puts     []put
-	statuses map[string][]status
-	ticket   driver.Ticket
-	waiting  map[driver.Ticket][]func()
-	auto     bool // everything is committed at once
+	mu         sync.Mutex
+	puts       []put
+	statuses   map[string][]status
+	ticket     driver.Ticket
+	waiting    map[driver.Ticket][]func()
+	identities map[string][]driver.Identity
+	auto       bool // everything is committed at once
 }
 
 type put struct {
@@ -166,6 +167,22 @@ func (s *fakeSink) Status(d *driver.Device, up bool, reason telemetry.Reason, de
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.statuses[d.ID] = append(s.statuses[d.ID], status{true, up, reason, detail})
+}
+
+func (s *fakeSink) Identified(d *driver.Device, id driver.Identity) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.identities == nil {
+		s.identities = make(map[string][]driver.Identity)
+	}
+	s.identities[d.ID] = append(s.identities[d.ID], id)
+}
+
+// told returns what the device said of itself, oldest first.
+func (s *fakeSink) told(device string) []driver.Identity {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Clone(s.identities[device])
 }
 
 func (s *fakeSink) Committed(t driver.Ticket, f func()) {

@@ -18,6 +18,8 @@ type device struct {
 	time    *deviceTime
 	partial bool
 	life    liveness
+	counts  *driver.Counts
+	ident   *ident // nil when there is nothing to find out
 
 	status   status    // as it was last given to the sink
 	reported time.Time // when that was

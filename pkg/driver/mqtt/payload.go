@@ -69,13 +69,14 @@ func (d *document) word() string {
 
 // read appends the samples that the payload holds for the points to out. With
 // partial, a field that is not there says nothing; otherwise it is a bad reading.
-// The error explains the first bad point that is not a matter of its value.
-func read(out []driver.Sample, points []point, doc *document, partial bool) ([]driver.Sample, error) {
+// The error explains the first bad point that is not a matter of its value. at is
+// the time of arrival in milliseconds, for rates.
+func read(out []driver.Sample, points []point, doc *document, partial bool, counts *driver.Counts, at int64) ([]driver.Sample, error) {
 	var first error
 	for i := range points {
 		p := &points[i]
-		s, err := p.sample(doc)
-		if err != nil && partial && s.Quality.Reason() == telemetry.ReasonMissing {
+		s, ok, err := p.sample(doc, counts, at)
+		if !ok || err != nil && partial && s.Quality.Reason() == telemetry.ReasonMissing {
 			continue
 		}
 		if err != nil && first == nil {
@@ -91,9 +92,13 @@ var (
 	errNotValue = errors.New("is an object or a list, not a value")
 )
 
-func (p *point) sample(doc *document) (driver.Sample, error) {
-	bad := func(r telemetry.Reason, err error) (driver.Sample, error) {
-		return driver.Sample{Point: p.index, Quality: telemetry.BadQuality(r)}, err
+// sample is not ok when there is nothing to report yet: the first reading of a
+// rate.
+func (p *point) sample(doc *document, counts *driver.Counts, at int64) (s driver.Sample, ok bool, err error) {
+	s.Point = p.index
+	bad := func(r telemetry.Reason, err error) (driver.Sample, bool, error) {
+		s.Quality = telemetry.BadQuality(r)
+		return s, true, err
 	}
 	var v any
 	if p.path == nil {
@@ -112,12 +117,37 @@ func (p *point) sample(doc *document) (driver.Sample, error) {
 		}
 		v = found
 	}
-	value, text, q := profile.Value(p.spec, p.conv, v)
-	s := driver.Sample{Point: p.index, Quality: q, Value: value, Text: text}
-	if q.Reason() == telemetry.ReasonMalformed {
-		return s, notValue(v)
+	var refs []profile.Raw
+	for _, path := range p.refs {
+		refs = append(refs, doc.at(path))
 	}
-	return s, nil
+	var count *profile.Count
+	if p.spec.Counter != nil {
+		count = counts.Of(p.spec)
+	}
+	s.Value, s.Text, s.Quality, ok = profile.MeasureValue(p.spec, p.conv, count, v, refs, at)
+	if ok && p.spec.Counter != nil {
+		counts.Keep(p.spec)
+	}
+	if s.Quality.Reason() == telemetry.ReasonMalformed {
+		return s, ok, notValue(v)
+	}
+	return s, ok, nil
+}
+
+// at is what stands at a path of the payload; nil is the payload itself.
+func (d *document) at(path *profile.Path) profile.Raw {
+	if path == nil {
+		if len(d.raw) > maxPayload {
+			return profile.Raw{Quality: telemetry.BadQuality(telemetry.ReasonMalformed)}
+		}
+		return profile.RawValue(d.word(), true)
+	}
+	root, err := d.json()
+	if err != nil {
+		return profile.Raw{Quality: telemetry.BadQuality(telemetry.ReasonMalformed)}
+	}
+	return profile.RawValue(path.Lookup(root))
 }
 
 // notValue says why a value of JSON is none of the point.

@@ -155,7 +155,7 @@ func BenchmarkHandle(b *testing.B) {
 	for b.Loop() {
 		doc := &document{raw: payload}
 		for _, t := range r.match("airgradient/readings/ecda3b1eaaaf") {
-			d.samples, _ = read(d.samples[:0], t.points, doc, false)
+			d.samples, _ = read(d.samples[:0], t.points, doc, false, dd.counts, 0)
 		}
 	}
 	runtime.KeepAlive(d.samples)

@@ -17,9 +17,10 @@ import (
 type target struct {
 	device *device
 	filter string
-	points []point
+	points []point       // those of the revision that the device is read by
+	sets   [][]point     // the points by revision
+	places []int         // which of the places that tell the revision are on this topic
 	avail  *availability // nil when the filter is not the availability topic
-	json   bool          // some of the points need the payload parsed
 
 	waiting int // messages in the queue; guarded by the queue's lock
 }
@@ -30,6 +31,7 @@ type point struct {
 	spec  *profile.Point
 	conv  driver.Linear
 	path  *profile.Path    // nil: the payload itself
+	refs  []*profile.Path  // of what it depends on, in the same payload
 	last  telemetry.Reason // why the newest payload gave no value, as it was logged
 }
 
@@ -62,26 +64,33 @@ func newRoutes(devices []*device) (*routes, error) {
 			}
 			return t
 		}
-		for i := range d.spec.Points {
-			p := &d.spec.Points[i]
-			if err := checkFilter(p.Topic); err != nil {
-				errs = append(errs, fmt.Errorf("device %s, point %s: topic %q %w", d.spec.ID, p.ID, p.Topic, err))
-				continue
-			}
-			pt := point{index: i, spec: p, conv: driver.Linear{Factor: 1}}
-			if i < len(d.spec.Convert) {
-				pt.conv = d.spec.Convert[i]
-			}
-			t := at(p.Topic)
-			if p.Path != "" {
-				path, err := profile.ParsePath(p.Path)
+		for rev, set := range revisionsOf(d.spec) {
+			for i := range set.Points {
+				p := &set.Points[i]
+				if p.Protocol() == "" && len(d.spec.Revisions) > 0 {
+					continue // not in this revision
+				}
+				pt, err := newPoint(i, p, set.Convert)
 				if err != nil {
-					errs = append(errs, fmt.Errorf("device %s, point %s: path: %w", d.spec.ID, p.ID, err))
+					errs = append(errs, fmt.Errorf("device %s, point %s: %w", d.spec.ID, p.ID, err))
 					continue
 				}
-				pt.path, t.json = &path, true
+				t := at(p.Topic)
+				for len(t.sets) <= rev {
+					t.sets = append(t.sets, nil)
+				}
+				t.sets[rev] = append(t.sets[rev], pt)
 			}
-			t.points = append(t.points, pt)
+		}
+		if d.ident != nil {
+			for i, pl := range d.ident.places {
+				if err := checkFilter(pl.Topic); err != nil {
+					errs = append(errs, fmt.Errorf("device %s: match: topic %q %w", d.spec.ID, pl.Topic, err))
+					continue
+				}
+				t := at(pl.Topic)
+				t.places = append(t.places, i)
+			}
 		}
 		if a := d.spec.MQTT.Availability; a != nil {
 			av, err := newAvailability(a)
@@ -95,7 +104,7 @@ func newRoutes(devices []*device) (*routes, error) {
 			}
 		}
 		for _, t := range d.targets {
-			t.json = t.json || len(t.points) > 0 && d.time != nil
+			t.take(0)
 			r.add(t)
 			if !seen[t.filter] {
 				seen[t.filter] = true
@@ -105,6 +114,48 @@ func newRoutes(devices []*device) (*routes, error) {
 	}
 	sort.Strings(r.filters)
 	return r, errors.Join(errs...)
+}
+
+// revisionsOf returns the revisions of a device; one that has none to choose
+// from is its own.
+func revisionsOf(d *driver.Device) []driver.Revision {
+	if len(d.Revisions) > 0 {
+		return d.Revisions
+	}
+	return []driver.Revision{{ID: d.Revision, Points: d.Points, Convert: d.Convert}}
+}
+
+// take makes the target's points those of a revision.
+func (t *target) take(revision int) {
+	t.points = nil
+	if revision < len(t.sets) {
+		t.points = t.sets[revision]
+	}
+}
+
+func newPoint(index int, p *profile.Point, convert []driver.Linear) (point, error) {
+	pt := point{index: index, spec: p, conv: driver.Linear{Factor: 1}}
+	if err := checkFilter(p.Topic); err != nil {
+		return pt, fmt.Errorf("topic %q %w", p.Topic, err)
+	}
+	if index < len(convert) {
+		pt.conv = convert[index]
+	}
+	if p.Path != "" {
+		path, err := profile.ParsePath(p.Path)
+		if err != nil {
+			return pt, fmt.Errorf("path: %w", err)
+		}
+		pt.path = &path
+	}
+	for _, pl := range p.Refs() {
+		path, err := profile.ParsePath(pl.Path)
+		if err != nil {
+			return pt, fmt.Errorf("what it depends on: path: %w", err)
+		}
+		pt.refs = append(pt.refs, &path)
+	}
+	return pt, nil
 }
 
 func (r *routes) add(t *target) {

@@ -85,7 +85,7 @@ func TestValueIsScaledConvertedAndJudged(t *testing.T) {
 		"-999": "[{0 good -147.82 } {1 bad: not_fitted 0 }]",
 		"nan":  "bad",
 	} {
-		got, err := read(nil, points, &document{raw: []byte(payload)}, false)
+		got, err := read(nil, points, &document{raw: []byte(payload)}, false, driver.NewCounts(&driver.Device{}, nil), 0)
 		if err != nil {
 			t.Errorf("%s: %v", payload, err)
 		}
@@ -105,7 +105,7 @@ func TestValueIsScaledConvertedAndJudged(t *testing.T) {
 			t.Errorf("%s: %v, want %v", payload, got, want)
 		}
 	}
-	if got, _ := read(nil, points, &document{raw: []byte("501")}, false); got[0].Quality.Reason() != telemetry.ReasonOutOfRange {
+	if got, _ := read(nil, points, &document{raw: []byte("501")}, false, driver.NewCounts(&driver.Device{}, nil), 0); got[0].Quality.Reason() != telemetry.ReasonOutOfRange {
 		t.Errorf("501: %v", got)
 	}
 }
@@ -283,7 +283,7 @@ func FuzzPayload(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, payload []byte) {
 		doc := &document{raw: payload}
-		out, _ := read(nil, points, doc, false)
+		out, _ := read(nil, points, doc, false, driver.NewCounts(&driver.Device{}, nil), 0)
 		if len(out) != len(points) {
 			t.Fatalf("%d samples for %d points", len(out), len(points))
 		}
