@@ -44,6 +44,43 @@ type Later struct {
 	Messages []Message           `yaml:"messages" doc:"messages that follow"`
 }
 
+// Registers returns the registers and bits of a device in the state that the
+// fixture begins with, by address: what a simulated device holds. A bad address is
+// left out.
+func (f *Fixture) Registers() map[Area]map[int]uint16 {
+	return registersOf(f.Coil, f.Discrete, f.Holding, f.Input)
+}
+
+// Registers returns those that are new.
+func (l *Later) Registers() map[Area]map[int]uint16 {
+	return registersOf(l.Coil, l.Discrete, l.Holding, l.Input)
+}
+
+func registersOf(coil, discrete, holding, input map[string][]uint16) map[Area]map[int]uint16 {
+	out := map[Area]map[int]uint16{}
+	for area, runs := range map[Area]map[string][]uint16{AreaCoil: coil, AreaDiscrete: discrete, AreaHolding: holding, AreaInput: input} {
+		out[area], _ = spread(runs)
+	}
+	return out
+}
+
+// spread spreads runs of registers over their addresses. bad are the starts that
+// are no addresses.
+func spread(runs map[string][]uint16) (image map[int]uint16, bad []string) {
+	image = map[int]uint16{}
+	for _, start := range slices.Sorted(maps.Keys(runs)) {
+		addr, err := strconv.ParseUint(start, 0, 16)
+		if err != nil || int(addr)+len(runs[start]) > registers {
+			bad = append(bad, start)
+			continue
+		}
+		for i, r := range runs[start] {
+			image[int(addr)+i] = r
+		}
+	}
+	return image, bad
+}
+
 // takesNone is what a fixture says of a device that is not of the model.
 const takesNone = "none"
 
@@ -237,18 +274,11 @@ func (st *state) raw(pl *Place) Raw {
 	return Raw{Number: n, Text: text}
 }
 
-// image spreads runs of registers over their addresses.
+// image is spread with its faults told.
 func (c *fixtureCheck) image(runs map[string][]uint16, at []any) map[int]uint16 {
-	image := map[int]uint16{}
-	for _, start := range slices.Sorted(maps.Keys(runs)) {
-		addr, err := strconv.ParseUint(start, 0, 16)
-		if err != nil {
-			c.fail(append(slices.Clone(at), start), "an address is a number from 0 to 65535", "")
-			continue
-		}
-		for i, r := range runs[start] {
-			image[int(addr)+i] = r
-		}
+	image, bad := spread(runs)
+	for _, start := range bad {
+		c.fail(append(slices.Clone(at), start), "an address is a number from 0 to 65535, the run ends by there too", "")
 	}
 	return image
 }

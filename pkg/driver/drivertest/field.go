@@ -5,6 +5,8 @@ import (
 	"slices"
 	"sync"
 	"time"
+
+	"github.com/langbiang/langbiang/pkg/profile"
 )
 
 // Fault is how an answer goes wrong. The zero value is no fault.
@@ -69,6 +71,22 @@ func (f *Field) set(unit, function, address int, values []uint16) {
 	for i, v := range values {
 		f.of(unit).tables[function][address+i] = v
 	}
+}
+
+// Load gives a unit the registers of a profile's fixture.
+func (f *Field) Load(unit int, image map[profile.Area]map[int]uint16) {
+	for area, function := range map[profile.Area]int{profile.AreaCoil: 1, profile.AreaDiscrete: 2, profile.AreaHolding: 3, profile.AreaInput: 4} {
+		for address, v := range image[area] {
+			f.set(unit, function, address, []uint16{v})
+		}
+	}
+}
+
+// Clear takes all units away.
+func (f *Field) Clear() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.units = nil
 }
 
 // Holding sets holding registers of a unit, which exists from then on.

@@ -58,7 +58,7 @@ func newBus(id string, cfg *Config, ln line, devices []*driver.Device, env drive
 	}
 	return &bus{
 		id: id, cfg: cfg, line: ln, devices: devices, env: env,
-		logger: logger.With("connection", id), metrics: newMetrics(id),
+		logger: logger, metrics: newMetrics(id),
 	}
 }
 
