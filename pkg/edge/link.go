@@ -17,6 +17,9 @@ import (
 // logPart shows the log to the uplink, which must not know package buffer.
 type logPart struct{ *buffer.Log }
 
+// UplinkLog shows an edge's log to its uplink.
+func UplinkLog(l *buffer.Log) uplink.Log { return logPart{l} }
+
 func toWire(p buffer.Pos) wire.Pos {
 	if p.IsZero() {
 		return wire.Pos{}

@@ -24,6 +24,7 @@ type Config struct {
 type HTTPConfig struct {
 	Listen   string `yaml:"listen" doc:"address" default:"127.0.0.1:8080"`
 	Insecure bool   `yaml:"insecure" doc:"allow plain text beyond this machine" default:"false"`
+	Pprof    bool   `yaml:"pprof" doc:"serve profiles of the running hub at /debug/pprof/, to this machine only" default:"false"`
 }
 
 // MQTTConfig is the listener of the bus.

@@ -215,13 +215,17 @@ func (h *Hub) serve(version string) error {
 	if err != nil {
 		return fmt.Errorf("query API: %w", err)
 	}
+	var handler http.Handler = api.New(api.Config{
+		Alerts: alertsPart{h.ledger}, Fleet: &fleet{hub: h}, Ready: h.Ready,
+		Prometheus: prom,
+		Metrics:    promhttp.HandlerFor(h.metrics, promhttp.HandlerOpts{}),
+		Page:       page, Logger: h.logger, Done: h.streams,
+	})
+	if h.plan.Config.HTTP.Pprof {
+		handler = profiles(handler)
+	}
 	h.server = &http.Server{
-		Handler: api.New(api.Config{
-			Alerts: alertsPart{h.ledger}, Fleet: &fleet{hub: h}, Ready: h.Ready,
-			Prometheus: prom,
-			Metrics:    promhttp.HandlerFor(h.metrics, promhttp.HandlerOpts{}),
-			Page:       page, Logger: h.logger, Done: h.streams,
-		}),
+		Handler:           handler,
 		ReadHeaderTimeout: 10 * time.Second, ReadTimeout: 30 * time.Second, IdleTimeout: 2 * time.Minute,
 		MaxHeaderBytes: 64 << 10,
 		ErrorLog:       slog.NewLogLogger(h.logger.Handler(), slog.LevelDebug),

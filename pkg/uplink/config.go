@@ -62,6 +62,9 @@ type Config struct {
 	// ObserveHub is told how far the hub's clock is ahead of this machine's wall
 	// clock, and the round trip it was measured in. May be nil.
 	ObserveHub func(offset, rtt time.Duration)
+	// Acked is told where the hub stands (got, and of that safe) after every
+	// acknowledgement that is for this edge; it must not block. May be nil.
+	Acked func(got, safe wire.Pos)
 	// Snapshot appends an encoded snapshot of the last values to dst; it is
 	// called every SnapshotEvery during a backlog. May be nil.
 	Snapshot      func(dst []byte) ([]byte, bool)

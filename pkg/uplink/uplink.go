@@ -179,7 +179,7 @@ func (u *Uplink) converse(ctx context.Context, c mqtt.Client, s *session, acks <
 		case err := <-lost:
 			return err
 		case a := <-acks:
-			s.ack(time.Now(), &a)
+			u.acked(s, &a)
 		case <-changed:
 		case <-timer.C:
 		}
@@ -195,10 +195,18 @@ func (u *Uplink) take(ctx context.Context, s *session, acks <-chan wire.Ack, los
 		case err := <-lost:
 			return err
 		case a := <-acks:
-			s.ack(time.Now(), &a)
+			u.acked(s, &a)
 		default:
 			return nil
 		}
+	}
+}
+
+// acked hands an acknowledgement to the session, and tells who wants to know.
+func (u *Uplink) acked(s *session, a *wire.Ack) {
+	s.ack(time.Now(), a)
+	if u.cfg.Acked != nil {
+		u.cfg.Acked(s.acked, s.safe)
 	}
 }
 
