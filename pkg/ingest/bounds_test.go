@@ -118,11 +118,11 @@ func TestASlowStoreMakesNoMemoryButUnacknowledgedFrames(t *testing.T) {
 			g.Receive("e1", wire.TopicFrame, slices.Clone(f))
 			synctest.Wait()
 		}
-		if n := len(g.workers[0].queue); n != 16 {
+		if n, _ := g.workers[0].queue.waiting(); n != 16 {
 			t.Errorf("%d messages wait", n)
 		}
 		// One huge message does not fit either.
-		g.queueBytes = 1000
+		g.workers[0].queue.maxBytes = 1000
 		g.Receive("e2", wire.TopicFrame, make([]byte, 2000))
 		close(store.gate)
 		advance(time.Second)
@@ -130,7 +130,7 @@ func TestASlowStoreMakesNoMemoryButUnacknowledgedFrames(t *testing.T) {
 			t.Errorf("%+v", last)
 		}
 		// The edge sends again what was dropped, and nothing is missing.
-		g.queueBytes = 1 << 20
+		g.workers[0].queue.maxBytes = 1 << 20
 		for _, f := range frames[17:] {
 			g.Receive("e1", wire.TopicFrame, slices.Clone(f))
 			synctest.Wait()

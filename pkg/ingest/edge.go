@@ -133,6 +133,17 @@ func (e *edge) addSchema(s *schema) {
 	e.schemas = append(e.schemas, s)
 }
 
+// hasSchema reports whether the message is that of a schema which is kept, byte by
+// byte.
+func (e *edge) hasSchema(payload []byte) bool {
+	for _, s := range e.schemas {
+		if bytes.Equal(s.raw, payload) {
+			return s.hash != e.missed
+		}
+	}
+	return false
+}
+
 // findSchema returns the schema, or nil when the edge must send it.
 func (e *edge) findSchema(h wire.Hash) *schema {
 	if e.cur != nil && e.cur.hash == h {

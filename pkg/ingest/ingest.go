@@ -17,7 +17,7 @@ import (
 // Config holds what may be set. The zero value of every field is a good choice.
 type Config struct {
 	Workers         int           // GOMAXPROCS
-	Queue           int           // messages waiting for one worker; 4,096
+	Queue           int           // messages waiting for one worker; 65,536
 	Credit          int64         // bytes under way from all edges together; 32 MiB
 	CheckpointEvery time.Duration // 1 s
 	AckEvery        time.Duration // 200 ms
@@ -76,7 +76,7 @@ func New(cfg Config, parts Parts) (*Ingest, error) {
 		return nil, errors.New("ingest: a store, a ledger and a bus are needed")
 	}
 	setDefault(&cfg.Workers, runtime.GOMAXPROCS(0))
-	setDefault(&cfg.Queue, 4096)
+	setDefault(&cfg.Queue, 65_536)
 	setDefault(&cfg.Credit, 32<<20)
 	setDefault(&cfg.CheckpointEvery, time.Second)
 	setDefault(&cfg.AckEvery, 200*time.Millisecond)
@@ -121,7 +121,7 @@ func (g *Ingest) workerOf(edge string) *worker {
 // its kind, the last part of the topic. It owns the payload from here on. It never
 // blocks: what there is no room for is dropped and counted.
 func (g *Ingest) Receive(edge, kind string, payload []byte) {
-	if g.closed.Load() || !g.workerOf(edge).offer(message{edge: edge, kind: kind, payload: payload}) {
+	if g.closed.Load() || !g.workerOf(edge).queue.offer(message{edge: edge, kind: kind, payload: payload}) {
 		g.metrics.dropped.Inc()
 	}
 }
@@ -134,7 +134,7 @@ func (g *Ingest) Forget(edge string) error {
 	if g.closed.Load() {
 		return ErrClosed
 	}
-	if !g.workerOf(edge).offer(message{edge: edge, do: (*worker).forget}) {
+	if !g.workerOf(edge).queue.offer(message{edge: edge, do: (*worker).forget}) {
 		return errors.New("ingest: too busy, try again")
 	}
 	return nil

@@ -272,6 +272,12 @@ func (a *views) get(id string) *view {
 	return a.m[id]
 }
 
+// isBacklog reports whether the edge is known and far behind.
+func (a *views) isBacklog(id string) bool {
+	v := a.get(id)
+	return v != nil && v.backlog.Load()
+}
+
 func (a *views) each(f func(*view)) {
 	a.mu.RLock()
 	list := make([]*view, 0, len(a.m))

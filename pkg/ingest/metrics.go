@@ -47,7 +47,8 @@ func newMetrics(reg prometheus.Registerer, g *Ingest) (*metrics, error) {
 	}, func() float64 {
 		var n int64
 		for _, w := range g.workers {
-			n += w.queued.Load()
+			_, bytes := w.queue.waiting()
+			n += bytes
 		}
 		return float64(n)
 	})

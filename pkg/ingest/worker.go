@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"sync/atomic"
 	"time"
 
 	"github.com/langbiang/langbiang/pkg/telemetry"
@@ -37,8 +36,7 @@ type collected struct {
 // worker owns some of the edges.
 type worker struct {
 	g      *Ingest
-	queue  chan message
-	queued atomic.Int64 // bytes
+	queue  *queue
 	orders chan order
 
 	edges map[string]*edge
@@ -65,24 +63,8 @@ const (
 
 func newWorker(g *Ingest) *worker {
 	return &worker{
-		g: g, queue: make(chan message, g.cfg.Queue), orders: make(chan order, 1),
-		edges: map[string]*edge{}, dec: wire.NewDecoder(),
-	}
-}
-
-// offer puts a message into the queue, or reports that it is full.
-func (w *worker) offer(m message) bool {
-	n := int64(len(m.payload))
-	if w.queued.Add(n) > w.g.queueBytes {
-		w.queued.Add(-n)
-		return false
-	}
-	select {
-	case w.queue <- m:
-		return true
-	default:
-		w.queued.Add(-n)
-		return false
+		g: g, orders: make(chan order, 1), edges: map[string]*edge{}, dec: wire.NewDecoder(),
+		queue: newQueue(g.cfg.Queue, g.queueBytes, g.views.isBacklog),
 	}
 }
 
@@ -114,12 +96,15 @@ func (w *worker) run(ctx context.Context) (err error) {
 			}
 		case <-tick.C:
 			w.sendDue()
-		case m := <-w.queue:
-			w.queued.Add(-int64(len(m.payload)))
+		case <-w.queue.ready:
+			m, left, ok := w.queue.take()
+			if !ok {
+				continue
+			}
 			if err := w.handle(m); err != nil {
 				return err
 			}
-			if w.batch >= maxBatch || w.batch > 0 && len(w.queue) == 0 {
+			if w.batch >= maxBatch || w.batch > 0 && left == 0 {
 				if err := w.commit(); err != nil {
 					return err
 				}
@@ -220,6 +205,9 @@ func (w *worker) onFrameTopic(e *edge, payload []byte) error {
 	case wire.KindGap:
 		return w.onGap(e, payload)
 	case wire.KindSchema:
+		if e.hasSchema(payload) {
+			return nil // sent with every connection: thousands at once after an outage
+		}
 		s, err := decodeSchema(payload)
 		if err != nil {
 			w.refuse(e, payload, err)

@@ -20,7 +20,6 @@ type alertWatch struct {
 	open    map[alertKey]time.Time
 	took    []float32       // milliseconds
 	alarmed map[string]bool // edges whose probe was alarmed by the frame before
-	lost    error
 }
 
 // alertKey names a transition of the probe: the event time of its reading.

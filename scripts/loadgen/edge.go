@@ -21,7 +21,6 @@ type counters struct {
 	made, got, safe atomic.Int64 // readings
 	bytes           atomic.Int64 // of the frames that were made
 	frames          atomic.Int64
-	refused         atomic.Int64 // edges whose frames the hub refuses
 }
 
 // pace says when an edge cuts its frames.

@@ -21,8 +21,9 @@ import (
 type hub struct {
 	mqtt, page string
 	pid        int
-	cmd        *exec.Cmd // nil: not ours
-	exited     chan error
+	cmd        *exec.Cmd     // nil: not ours
+	exited     chan struct{} // closed when it has ended
+	err        error         // why, once it has
 	log        string
 }
 
@@ -43,7 +44,7 @@ func startHub(ctx context.Context, program, dir, rules string, pprof bool) (*hub
 			return nil, err
 		}
 	}
-	h := &hub{mqtt: "mqtt://" + mqtt, page: "http://" + page, exited: make(chan error, 1), log: filepath.Join(dir, "hub.log")}
+	h := &hub{mqtt: "mqtt://" + mqtt, page: "http://" + page, exited: make(chan struct{}), log: filepath.Join(dir, "hub.log")}
 	log, err := os.Create(h.log)
 	if err != nil {
 		return nil, err
@@ -55,7 +56,10 @@ func startHub(ctx context.Context, program, dir, rules string, pprof bool) (*hub
 		return nil, err
 	}
 	h.pid = h.cmd.Process.Pid
-	go func() { h.exited <- h.cmd.Wait() }()
+	go func() {
+		h.err = h.cmd.Wait()
+		close(h.exited)
+	}()
 	for {
 		if resp, err := http.Get(h.page + "/readyz"); err == nil {
 			_ = resp.Body.Close()
@@ -64,9 +68,9 @@ func startHub(ctx context.Context, program, dir, rules string, pprof bool) (*hub
 			}
 		}
 		select {
-		case err := <-h.exited:
+		case <-h.exited:
 			text, _ := os.ReadFile(h.log)
-			return nil, fmt.Errorf("the hub ended: %w\n%s", err, text)
+			return nil, fmt.Errorf("the hub ended: %w\n%s", h.err, text)
 		case <-ctx.Done():
 			h.stop()
 			return nil, ctx.Err()

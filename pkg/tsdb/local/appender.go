@@ -117,6 +117,7 @@ func (a *appender) Commit() error {
 		return err
 	}
 	a.s.samples.Add(uint64(a.n))
+	a.s.unmapped.Add(a.n)
 	a.s.metrics.samples.Add(float64(a.n))
 	if err := a.s.scanIfDue(a.n); err != nil {
 		return a.s.fatal(err)

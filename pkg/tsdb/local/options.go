@@ -25,8 +25,8 @@ type Options struct {
 	// MinFree is the number of bytes below which nothing more is accepted; 512
 	// MiB when 0, no floor when negative.
 	MinFree int64
-	// MapEvery is the time between two moves of full chunks out of the heap; 5 s
-	// when 0.
+	// MapEvery is the longest time between two moves of full chunks out of the
+	// heap; 5 s when 0. They move sooner when there are many.
 	MapEvery time.Duration
 	// SegmentSize of the logs in bytes, a multiple of 32 KiB; 128 MiB when 0.
 	SegmentSize int

@@ -52,6 +52,7 @@ type Store struct {
 	walFailed, wblFailed func() float64 // of the TSDB, since it was opened
 
 	unscanned atomic.Int64 // samples committed since the logs were listed
+	unmapped  atomic.Int64 // samples committed since full chunks left the heap
 	samples   atomic.Uint64
 	conflicts atomic.Uint64
 	tooOld    atomic.Uint64
@@ -218,17 +219,40 @@ func (s *Store) unregister() {
 // maintain moves full chunks out of the heap and watches the disk, until Close.
 func (s *Store) maintain(ctx context.Context) {
 	defer close(s.done)
-	tick := time.NewTicker(s.options.MapEvery)
+	every := s.options.MapEvery
+	tick := time.NewTicker(min(every, mapTick))
 	defer tick.Stop()
+	last := time.Now()
 	for {
 		select {
 		case <-ctx.Done():
 			return
-		case <-tick.C:
-			s.watchSpace()
-			s.db.ForceHeadMMap()
+		case now := <-tick.C:
+			due := now.Sub(last) >= every
+			if due {
+				s.watchSpace()
+			}
+			if due || s.unmapped.Load() >= s.mapAfter() {
+				last = now
+				s.unmapped.Store(0)
+				s.db.ForceHeadMMap()
+			}
 		}
 	}
+}
+
+const (
+	// mapTick is how often the maintenance looks whether full chunks are many.
+	mapTick = 250 * time.Millisecond
+	// mapSamples and mapPerSeries say after how many samples full chunks leave the
+	// heap before their time: a third of a chunk for each series, so that the walk
+	// over all series is worth it.
+	mapSamples   = 1 << 20
+	mapPerSeries = 40
+)
+
+func (s *Store) mapAfter() int64 {
+	return max(mapSamples, mapPerSeries*int64(s.db.Head().NumSeries()))
 }
 
 // watchSpace refuses samples while less than the floor is free, and takes them
