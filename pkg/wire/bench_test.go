@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"compress/gzip"
 	"fmt"
+	"math/bits"
+	"slices"
 	"testing"
 
 	"github.com/klauspost/compress/zstd"
@@ -11,8 +13,12 @@ import (
 	"github.com/langbiang/langbiang/pkg/telemetry"
 )
 
-// mqttOverhead is what MQTT adds to a frame at QoS 0: fixed header, topic.
-func mqttOverhead(edge string) int { return 1 + 2 + 2 + len(FrameTopic(edge)) }
+// mqttOverhead is what MQTT adds to a message of that size at QoS 0: type, remaining
+// length (seven bits a byte), length of the topic, topic.
+func mqttOverhead(edge string, size int) int {
+	rest := 2 + len(FrameTopic(edge)) + size
+	return 1 + (bits.Len(uint(rest))+6)/7 + 2 + len(FrameTopic(edge))
+}
 
 func BenchmarkBytesPerSample(b *testing.B) {
 	for _, c := range []struct{ frames, seconds int }{{120, 1}, {24, 5}, {6, 60}} {
@@ -33,7 +39,7 @@ func BenchmarkBytesPerSample(b *testing.B) {
 						if dst, err = enc.Encode(dst[:0], fr); err != nil {
 							b.Fatal(err)
 						}
-						size += len(dst) + mqttOverhead("lac-duong-01")
+						size += len(dst) + mqttOverhead("lac-duong-01", len(dst))
 						samples += len(fr.Readings)
 					}
 				}
@@ -41,6 +47,78 @@ func BenchmarkBytesPerSample(b *testing.B) {
 				b.ReportMetric(float64(samples)*float64(b.N)/b.Elapsed().Seconds()/1e6, "Msamples/s")
 			})
 		}
+	}
+}
+
+// BenchmarkBacklog joins frames as an edge does that sends them later, and takes
+// them apart as the hub does: 1,000 points at 1 Hz in 1 s frames, and a gateway of
+// 42 points in frames of one reading each.
+func BenchmarkBacklog(b *testing.B) {
+	for _, c := range []struct {
+		name   string
+		fleet  *fleet
+		frames int
+	}{
+		{"1000_points/10s", newFleet(b, false), 10},
+		{"1000_points/20s", newFleet(b, false), 20},
+		{"1000_points/30s", newFleet(b, false), 30},
+		{"1000_points/60s", newFleet(b, false), 60},
+		{"42_points/12_frames", newFleetOf(b, false, 3, 2, 1), 12},
+		{"42_points/60_frames", newFleetOf(b, false, 3, 2, 1), 60},
+		{"42_points/360_frames", newFleetOf(b, false, 3, 2, 1), 360},
+	} {
+		enc, dec := NewEncoder(&c.fleet.schema), NewDecoder()
+		var runs [][][]byte
+		for frames := range slices.Chunk(c.fleet.frames(360, 1), c.frames) {
+			runs = append(runs, encodeAll(b, enc, frames))
+		}
+		joined := make([]Joined, len(runs))
+		payloads := make([][]byte, len(runs))
+		samples, size := 0, 0
+		for i, run := range runs {
+			joinAll(b, dec, &joined[i], run)
+			samples += len(joined[i].Readings)
+		}
+		rate := func(b *testing.B) {
+			b.ReportMetric(float64(samples)*float64(b.N)/b.Elapsed().Seconds()/1e6, "Msamples/s")
+		}
+		var j Joined
+		b.Run("gather/"+c.name, func(b *testing.B) {
+			b.ReportAllocs()
+			for b.Loop() {
+				for _, run := range runs {
+					joinAll(b, dec, &j, run)
+				}
+			}
+			rate(b)
+		})
+		b.Run("encode/"+c.name, func(b *testing.B) {
+			b.ReportAllocs()
+			var err error
+			for b.Loop() {
+				size = 0
+				for i := range joined {
+					if payloads[i], err = enc.EncodeJoined(payloads[i][:0], &joined[i]); err != nil {
+						b.Fatal(err)
+					}
+					size += len(payloads[i]) + mqttOverhead("lac-duong-01", len(payloads[i]))
+				}
+			}
+			b.ReportMetric(float64(size)/float64(samples), "bytes/sample")
+			b.ReportMetric(float64(size)/float64(len(runs)), "bytes/message")
+			rate(b)
+		})
+		b.Run("decode/"+c.name, func(b *testing.B) {
+			b.ReportAllocs()
+			for b.Loop() {
+				for _, p := range payloads {
+					if err := dec.DecodeJoined(p, &j); err != nil {
+						b.Fatal(err)
+					}
+				}
+			}
+			rate(b)
+		})
 	}
 }
 

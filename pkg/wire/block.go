@@ -23,6 +23,7 @@ type blockEncoder struct {
 	texted  bool // one of them has a text
 
 	ints    []int64
+	offBy   []int64
 	timesOf []byte // by column: its bits of the head byte
 	back    []int  // by column: how far back, for timesBack
 
@@ -40,8 +41,8 @@ type blockEncoder struct {
 }
 
 // append appends count, length and block to dst. packed says that the block is
-// compressed.
-func (e *blockEncoder) append(dst []byte, readings []telemetry.Reading, base int64) (out []byte, packed bool, err error) {
+// compressed. Frames, when not nil, says which frame each reading belongs to.
+func (e *blockEncoder) append(dst []byte, readings []telemetry.Reading, base int64, fr *frames) (out []byte, packed bool, err error) {
 	if len(readings) > MaxReadings {
 		return dst, false, fmt.Errorf("%w: %d readings, at most %d", ErrTooLarge, len(readings), MaxReadings)
 	}
@@ -60,11 +61,14 @@ func (e *blockEncoder) append(dst []byte, readings []telemetry.Reading, base int
 	}
 	e.layout.arrange(readings)
 	e.gather(readings, base)
-	e.block = e.appendColumns(e.block[:0], readings)
+	e.block = e.appendColumns(e.block[:0], readings, fr)
 	if len(e.block) > MaxBlock {
 		return dst, false, fmt.Errorf("%w: block of %d bytes, at most %d", ErrTooLarge, len(e.block), MaxBlock)
 	}
 	body := e.block
+	if fr != nil && !e.texted {
+		return append(dst, body...), false, nil // long columns have nothing left to compress
+	}
 	if small := e.compress(); small != nil {
 		body, packed = small, true
 		dst = appendUvarint(dst, uint64(len(e.block)))
@@ -118,7 +122,7 @@ func (e *blockEncoder) compress() []byte {
 	return e.packed
 }
 
-func (e *blockEncoder) appendColumns(dst []byte, readings []telemetry.Reading) []byte {
+func (e *blockEncoder) appendColumns(dst []byte, readings []telemetry.Reading, fr *frames) []byte {
 	e.planTimes()
 	dst = appendUvarint(dst, uint64(len(e.table)))
 	if len(e.table) > 0 {
@@ -147,6 +151,9 @@ func (e *blockEncoder) appendColumns(dst []byte, readings []telemetry.Reading) [
 		var enc byte
 		dst, enc = e.val.append(dst, e.values[col.from:col.from+col.len()], col.m, col.c, &e.hints[col.group])
 		dst, enc = e.appendTexts(dst, enc, col, readings)
+		if fr != nil {
+			dst, enc = e.appendFrames(dst, enc, col, fr)
+		}
 		dst[head+1] = enc
 		r += col.m
 	}

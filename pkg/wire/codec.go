@@ -35,7 +35,13 @@ const markFixed = 0x80
 // Encoder encodes frames and snapshots. It keeps its scratch memory and learns
 // from each frame how to encode the next one faster; the output of each decodes
 // alone. It is not for concurrent use.
-type Encoder struct{ block blockEncoder }
+type Encoder struct {
+	block blockEncoder
+
+	// Of joined frames.
+	ends    []int64
+	frameOf []uint16
+}
 
 // NewEncoder returns an encoder. The schema, which may be nil, is that of the
 // frames to come; see [Encoder.SetSchema].
@@ -74,46 +80,16 @@ func (e *Encoder) Encode(dst []byte, f *Frame) ([]byte, error) {
 	out = append(out, f.Schema[:]...)
 	base := f.W
 	out = binary.LittleEndian.AppendUint64(out, uint64(base))
-	flags := byte(0)
 	out = append(out, 0)
 	out = appendUvarint(out, f.Seq)
 	out = appendUvarint(out, uint64(f.Era))
 	out = appendVarint(out, f.W-base)
 	out = appendVarint(out, f.W-f.PrevW)
-	if f.Untimed {
-		flags |= flagUntimed
+	out, flags, err := appendHead(out, &f.Header, base, true)
+	if err != nil {
+		return dst, err
 	}
-	if f.Estimated {
-		flags |= flagEstimated
-	}
-	if f.Untimed || f.Boot != [16]byte{} {
-		flags |= flagBoot
-		out = append(out, f.Boot[:]...)
-	}
-	if !f.Prev.IsZero() {
-		flags |= flagPrev
-		out = appendEpoch(out, f.Prev.Epoch)
-		out = appendUvarint(out, f.Prev.Seq)
-	}
-	if len(f.Marks) > 0 {
-		flags |= flagMarks
-		out = appendUvarint(out, uint64(len(f.Marks)))
-		for _, m := range f.Marks {
-			if m.Kind >= markFixed {
-				return dst, fmt.Errorf("%w: mark of kind %d", ErrInvalid, m.Kind)
-			}
-			if m.Fixed {
-				out = append(out, byte(m.Kind)|markFixed)
-				out = appendVarint(out, m.From)
-			} else {
-				out = append(out, byte(m.Kind))
-				out = appendVarint(out, m.From-base)
-			}
-			out = appendVarint(out, m.To-base)
-			out = appendText(out, cut(m.Note))
-		}
-	}
-	out, packed, err := e.block.append(out, f.Readings, base)
+	out, packed, err := e.block.append(out, f.Readings, base, nil)
 	if err != nil {
 		return dst, err
 	}
@@ -123,6 +99,51 @@ func (e *Encoder) Encode(dst []byte, f *Frame) ([]byte, error) {
 	out[start+envelopeSize+frameFlags] = flags
 	if out, err = seal(out, start); err != nil {
 		return dst, err
+	}
+	return out, nil
+}
+
+// appendHead appends what the flags of a frame announce, and returns them: boot,
+// prev and, if asked for, marks.
+func appendHead(dst []byte, h *Header, base int64, marks bool) (out []byte, flags byte, err error) {
+	out = dst
+	if h.Untimed {
+		flags |= flagUntimed
+	}
+	if h.Estimated {
+		flags |= flagEstimated
+	}
+	if h.Untimed || h.Boot != [16]byte{} {
+		flags |= flagBoot
+		out = append(out, h.Boot[:]...)
+	}
+	if !h.Prev.IsZero() {
+		flags |= flagPrev
+		out = appendEpoch(out, h.Prev.Epoch)
+		out = appendUvarint(out, h.Prev.Seq)
+	}
+	if marks && len(h.Marks) > 0 {
+		flags |= flagMarks
+		out, err = appendMarks(out, h.Marks, base)
+	}
+	return out, flags, err
+}
+
+func appendMarks(dst []byte, marks []Mark, base int64) ([]byte, error) {
+	out := appendUvarint(dst, uint64(len(marks)))
+	for _, m := range marks {
+		if m.Kind >= markFixed {
+			return dst, fmt.Errorf("%w: mark of kind %d", ErrInvalid, m.Kind)
+		}
+		if m.Fixed {
+			out = append(out, byte(m.Kind)|markFixed)
+			out = appendVarint(out, m.From)
+		} else {
+			out = append(out, byte(m.Kind))
+			out = appendVarint(out, m.From-base)
+		}
+		out = appendVarint(out, m.To-base)
+		out = appendText(out, cut(m.Note))
 	}
 	return out, nil
 }
@@ -137,7 +158,7 @@ func (e *Encoder) EncodeSnapshot(dst []byte, s *Snapshot) ([]byte, error) {
 	out = append(out, 0)
 	out = appendUvarint(out, s.Seq)
 	out = appendUvarint(out, s.Counter)
-	out, packed, err := e.block.append(out, s.Readings, s.At)
+	out, packed, err := e.block.append(out, s.Readings, s.At, nil)
 	if err != nil {
 		return dst, err
 	}
@@ -152,7 +173,15 @@ func (e *Encoder) EncodeSnapshot(dst []byte, s *Snapshot) ([]byte, error) {
 
 // Decoder decodes frames and snapshots. It keeps its scratch memory. It is not
 // for concurrent use.
-type Decoder struct{ block blockDecoder }
+type Decoder struct {
+	block blockDecoder
+
+	// Of joined frames.
+	ends    []int64
+	frameOf []uint16
+	places  []int32
+	mixed   []telemetry.Reading
+}
 
 // NewDecoder returns a decoder.
 func NewDecoder() *Decoder { return &Decoder{} }
@@ -169,7 +198,7 @@ func (d *Decoder) DecodeFrame(payload []byte, f *Frame) error {
 	}
 	r := reader{b: body, kind: KindFrame}
 	base, flags := r.header(&f.Header)
-	f.Readings = d.block.decode(&r, flags&flagPacked != 0, base, f.Readings[:0])
+	f.Readings = d.block.decode(&r, flags&flagPacked != 0, base, f.Readings[:0], nil)
 	f.Count = len(f.Readings)
 	return r.end()
 }
@@ -190,7 +219,7 @@ func (d *Decoder) DecodeSnapshot(payload []byte, s *Snapshot) error {
 	if flags&flagExtension != 0 {
 		r.extension()
 	}
-	s.Readings = d.block.decode(&r, flags&flagPacked != 0, s.At, s.Readings[:0])
+	s.Readings = d.block.decode(&r, flags&flagPacked != 0, s.At, s.Readings[:0], nil)
 	return r.end()
 }
 
@@ -228,6 +257,21 @@ func (r *reader) header(h *Header) (int64, byte) {
 	h.W = base + r.varint()
 	h.PrevW = h.W - r.varint()
 	h.Untimed, h.Estimated = flags&flagUntimed != 0, flags&flagEstimated != 0
+	r.head(h, flags)
+	if flags&flagMarks != 0 {
+		r.marks(h, base)
+	}
+	if flags&flagExtension != 0 {
+		r.extension()
+	}
+	if r.err == nil && (h.Seq == 0 || h.Epoch.IsZero()) {
+		r.fail("it has no epoch or no number")
+	}
+	return base, flags
+}
+
+// head decodes boot and prev.
+func (r *reader) head(h *Header, flags byte) {
 	if flags&flagBoot != 0 {
 		copy(h.Boot[:], r.bytes(len(h.Boot)))
 	} else if h.Untimed {
@@ -239,28 +283,22 @@ func (r *reader) header(h *Header) (int64, byte) {
 			r.fail("it has a Prev and is not the first of its epoch")
 		}
 	}
-	if flags&flagMarks != 0 {
-		for range r.count(MaxMarks, "marks") {
-			kind := r.u8()
-			m := Mark{Kind: MarkKind(kind &^ markFixed), Fixed: kind&markFixed != 0, From: r.varint()}
-			if !m.Fixed {
-				m.From += base
-			}
-			m.To = base + r.varint()
-			m.Note = r.text(MaxNote, "note")
-			if r.err != nil {
-				break
-			}
-			h.Marks = append(h.Marks, m)
+}
+
+func (r *reader) marks(h *Header, base int64) {
+	for range r.count(MaxMarks, "marks") {
+		kind := r.u8()
+		m := Mark{Kind: MarkKind(kind &^ markFixed), Fixed: kind&markFixed != 0, From: r.varint()}
+		if !m.Fixed {
+			m.From += base
 		}
+		m.To = base + r.varint()
+		m.Note = r.text(MaxNote, "note")
+		if r.err != nil {
+			break
+		}
+		h.Marks = append(h.Marks, m)
 	}
-	if flags&flagExtension != 0 {
-		r.extension()
-	}
-	if r.err == nil && (h.Seq == 0 || h.Epoch.IsZero()) {
-		r.fail("it has no epoch or no number")
-	}
-	return base, flags
 }
 
 // Retime adds offset (milliseconds) to every time of an untimed frame, marks it

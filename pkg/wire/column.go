@@ -40,20 +40,17 @@ type column struct {
 
 func (c *column) len() int { return c.m * c.c }
 
-// layout puts readings into columns. In frames with few readings of each series,
-// columns hold many series that measure the same; in long ones each series gets
-// its own column, and those of a device, which share their times, stand together.
-// Without a schema every series may share a column with every other. It keeps
-// scratch memory.
+// layout puts readings into columns, each of many series that measure the same:
+// they share a scale, and what is learnt of how they move. Without a schema nothing
+// is known of which series are alike; then each gets a column of its own in frames
+// with many readings of each. It keeps scratch memory.
 type layout struct {
 	// By series, empty without a schema: its group of those that measure the
-	// same, and its place in the order of columns when they are shared and when
-	// they are not.
-	group        []int32
-	shared, lone []int32
+	// same, and its place in the order of the columns.
+	group []int32
+	rank  []int32
 
-	rank  []int32 // shared or lone, for the frame at hand
-	alone bool
+	alone bool // each series has a column of its own
 
 	count []int32
 	order []int32
@@ -67,13 +64,9 @@ type row struct {
 	from, n int32 // in order
 }
 
-// aloneFrom is how many readings a series must have on average to get a column
-// of its own; unknown is the same when nothing is known of which series are
-// alike.
-const (
-	aloneFrom        = 12
-	aloneFromUnknown = 4
-)
+// aloneFrom is how many readings a series must have on average to get a column of
+// its own, when nothing is known of which series are alike.
+const aloneFrom = 4
 
 func (l *layout) groupOf(series uint32) int32 {
 	if int(series) < len(l.group) {
@@ -92,17 +85,8 @@ func (l *layout) rankOf(series uint32) uint32 {
 // arrange sorts the readings by column, series and time, and cuts columns. Rows
 // that share columns are sorted by the number of their readings, then by series.
 func (l *layout) arrange(readings []telemetry.Reading) {
-	l.rank = l.shared
 	l.sort(readings)
-	limit := aloneFrom
-	if len(l.group) == 0 {
-		limit = aloneFromUnknown
-	}
-	l.alone = len(readings) >= limit*len(l.rows)
-	if l.alone && len(l.lone) > 0 {
-		l.rank = l.lone
-		l.sort(readings)
-	}
+	l.alone = len(l.group) == 0 && len(readings) >= aloneFrom*len(l.rows)
 	l.cut()
 }
 
@@ -178,7 +162,7 @@ func (l *layout) cut() {
 // setSchema makes groups of the series that measure the same with the same kind
 // of device.
 func (l *layout) setSchema(s *telemetry.Schema) {
-	l.group, l.shared, l.lone = nil, nil, nil
+	l.group, l.rank = nil, nil
 	if s == nil || len(s.Series) == 0 {
 		return
 	}
@@ -200,17 +184,13 @@ func (l *layout) setSchema(s *telemetry.Schema) {
 	for i := range order {
 		order[i] = int32(i)
 	}
-	l.group, l.shared, l.lone = make([]int32, len(order)), make([]int32, len(order)), make([]int32, len(order))
-	slices.SortStableFunc(order, func(a, b int32) int { return cmp.Compare(s.Series[a].Device, s.Series[b].Device) })
-	for rank, i := range order {
-		l.lone[i] = int32(rank)
-	}
+	l.group, l.rank = make([]int32, len(order)), make([]int32, len(order))
 	slices.SortFunc(order, func(a, b int32) int { return cmp.Or(alike(a, b), cmp.Compare(a, b)) })
 	group := int32(0)
 	for rank, i := range order {
 		if rank > 0 && alike(order[rank-1], i) != 0 {
 			group++
 		}
-		l.shared[i], l.group[i] = int32(rank), group
+		l.rank[i], l.group[i] = int32(rank), group
 	}
 }

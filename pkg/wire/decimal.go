@@ -130,10 +130,16 @@ const (
 // updated. It returns false when v is not decimal enough to be worth it.
 func (d *decimals) fit(v []float64, hint *scale) bool {
 	s := *hint
+	if len(v) >= longColumn {
+		// Few values with many digits must not cost all others theirs, for good.
+		if better, ok := chooseScale(v, 96); ok {
+			s = better
+		}
+	}
 	failed := d.convert(v, s)
-	if failed*8 > len(v) {
+	if failed*8 > len(v) && len(v) < longColumn {
 		var ok bool
-		if s, ok = chooseScale(v); !ok {
+		if s, ok = chooseScale(v, 24); !ok {
 			return false
 		}
 		failed = d.convert(v, s)
@@ -266,9 +272,11 @@ func digits(v float64, variant uint8) (int8, bool) {
 	return 0, false
 }
 
-// chooseScale looks at some of the values.
-func chooseScale(v []float64) (scale, bool) {
-	const samples = 24
+// longColumn is from how many values on the scale is chosen anew, whatever the hint.
+const longColumn = 256
+
+// chooseScale looks at so many of the values.
+func chooseScale(v []float64, samples int) (scale, bool) {
 	step := max(1, len(v)/samples)
 	best, bestCost, ok := scale{}, math.Inf(1), false
 	for variant := uint8(scaleDivide); variant <= scaleSingle; variant++ {

@@ -32,16 +32,15 @@ const (
 // Kind tells the binary messages apart.
 type Kind uint8
 
-// The kinds of message. KindJoined is reserved: a run of consecutive frames,
-// encoded together for a backlog. No version 1 sender writes it, and receivers
-// answer it as they answer an unknown version.
+// The kinds of message.
 const (
 	KindFrame    Kind = 1
 	KindSchema   Kind = 2
 	KindGap      Kind = 3
 	KindAck      Kind = 4
 	KindSnapshot Kind = 5
-	KindJoined   Kind = 6
+	KindJoined   Kind = 6 // consecutive frames of a backlog
+	KindBands    Kind = 7
 )
 
 // String returns the kind's name.
@@ -59,6 +58,8 @@ func (k Kind) String() string {
 		return "snapshot"
 	case KindJoined:
 		return "joined"
+	case KindBands:
+		return "bands"
 	}
 	return fmt.Sprintf("kind_%d", uint8(k))
 }
@@ -118,7 +119,7 @@ func Peek(payload []byte) (Kind, error) {
 		return 0, fmt.Errorf("%w: message has version %d, this program reads %d", ErrVersion, payload[2], Version)
 	}
 	k := Kind(payload[3])
-	if k < KindFrame || k > KindSnapshot {
+	if k < KindFrame || k > KindBands {
 		return k, fmt.Errorf("%w: message of %v", ErrVersion, k)
 	}
 	return k, nil

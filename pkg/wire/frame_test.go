@@ -200,7 +200,7 @@ func TestFrameFromTracesSurvives(t *testing.T) {
 	enc, dec := NewEncoder(&f.schema), NewDecoder()
 	for _, fr := range append(f.frames(20, 1), f.frames(1, 60)...) {
 		p := checkRoundTrip(t, enc, dec, fr)
-		if most := 2 * len(fr.Readings); len(p)+mqttOverhead("lac-duong-01") > most {
+		if most := 2 * len(fr.Readings); len(p)+mqttOverhead("lac-duong-01", len(p)) > most {
 			t.Errorf("%d bytes for %d samples, want at most %d", len(p), len(fr.Readings), most)
 		}
 	}

@@ -162,7 +162,7 @@ func TestVersionIsToldApartFromCorruption(t *testing.T) {
 		want   error
 	}{
 		"newer version":         {func(p []byte) []byte { p[2] = 2; renew(p); return p }, ErrVersion},
-		"joined frames":         {func(p []byte) []byte { p[3] = byte(KindJoined); renew(p); return p }, ErrVersion},
+		"a later kind":          {func(p []byte) []byte { p[3] = 99; renew(p); return p }, ErrVersion},
 		"unknown flag":          {func(p []byte) []byte { p[envelopeSize+frameFlags] |= 0x80; renew(p); return p }, ErrVersion},
 		"version bit flipped":   {func(p []byte) []byte { p[2] ^= 4; return p }, ErrCorrupt},
 		"flipped bit":           {func(p []byte) []byte { p[30] ^= 1; return p }, ErrCorrupt},

@@ -13,6 +13,8 @@ type reader struct {
 	off  int
 	kind Kind
 	err  error
+
+	coder *entropyCoder // made when it is needed
 }
 
 func (r *reader) fail(what string) {

@@ -1,18 +1,30 @@
 package wire
 
-import "math/bits"
+import (
+	"math"
+	"math/bits"
+)
 
 // How the residuals of a sequence are packed: the coding byte.
 const (
 	codingFixed    = 0x00 // + width, 0 to 64: bits per residual
 	codingRice     = 0x80 // + k, 0 to 32: Rice codes with parameter k
 	codingAdaptive = 0xc0 // + k, 0 to 32: Rice codes, the parameter follows the data
+	// codingEntropy lies between.
 )
 
 // The bits of a sequence's order byte.
 const (
 	orderHeads      = 0x01 // heads are differences, else offsets from the least
-	orderTailsShift = 1    // two bits: 0 offsets from the least, 1 differences, 2 differences of differences
+	orderTailsShift = 1    // two bits, see tails*
+)
+
+// How the tails of a sequence are predicted.
+const (
+	tailsOffsets = 0 // from the least
+	tailsFirst   = 1 // differences
+	tailsSecond  = 2 // differences of differences
+	tailsLine    = 3 // offsets from a line through the head, whose step is that of all rows
 )
 
 // sequencer encodes integers of m rows with c columns each, row by row. The
@@ -20,6 +32,7 @@ const (
 // apart. It keeps scratch memory.
 type sequencer struct {
 	residuals []uint64
+	entropy   entropyCoder
 }
 
 // append encodes v, which holds m rows of c. Arithmetic wraps, so that every
@@ -61,13 +74,24 @@ func (s *sequencer) append(dst []byte, v []int64, m, c int) []byte {
 			res = append(res, uint64(v[i]-least))
 		}
 	}
-	dst = appendResiduals(dst, res)
+	dst = s.appendResiduals(dst, res)
 	if c == 1 {
 		return dst
 	}
 	res = s.residuals[:0]
 	switch tails {
-	case 0:
+	case tailsLine:
+		step := stepOf(v, c)
+		least := leastOff(v, c, step)
+		dst = appendVarint(appendVarint(dst, step), least)
+		for row := 0; row < len(v); row += c {
+			at := v[row] + least
+			for _, x := range v[row+1 : row+c] {
+				at += step
+				res = append(res, uint64(x-at))
+			}
+		}
+	case tailsOffsets:
 		least = v[1]
 		for row := 0; row < len(v); row += c {
 			for _, x := range v[row+1 : row+c] {
@@ -80,7 +104,7 @@ func (s *sequencer) append(dst []byte, v []int64, m, c int) []byte {
 				res = append(res, uint64(x-least))
 			}
 		}
-	case 1:
+	case tailsFirst:
 		for row := 0; row < len(v); row += c {
 			prev := v[row]
 			for _, x := range v[row+1 : row+c] {
@@ -98,12 +122,33 @@ func (s *sequencer) append(dst []byte, v []int64, m, c int) []byte {
 			}
 		}
 	}
-	return appendResiduals(dst, res)
+	return s.appendResiduals(dst, res)
+}
+
+// stepOf is the mean step of the first row.
+func stepOf(v []int64, c int) int64 {
+	if c < 3 {
+		return 0
+	}
+	return int64(uint64(v[c-1]-v[0])+uint64(c-1)/2) / int64(c-1)
+}
+
+// leastOff is the least offset from the lines.
+func leastOff(v []int64, c int, step int64) int64 {
+	least := int64(math.MaxInt64)
+	for row := 0; row < len(v); row += c {
+		at := v[row]
+		for _, x := range v[row+1 : row+c] {
+			at += step
+			least = min(least, x-at)
+		}
+	}
+	return least
 }
 
 // tailsOrder guesses which prediction leaves the fewest bits.
 func tailsOrder(v []int64, c int) int {
-	var cost [3]uint64
+	var cost [4]uint64
 	least := v[1]
 	for row := 0; row < len(v); row += c {
 		prev, diff := v[row], int64(0)
@@ -130,11 +175,24 @@ func tailsOrder(v []int64, c int) int {
 	if cost[0] < cost[best] {
 		best = 0
 	}
+	if step := stepOf(v, c); step != 0 && cost[best] > uint64(len(v)) {
+		least := leastOff(v, c, step)
+		for row := 0; row < len(v); row += c {
+			at := v[row] + least
+			for _, x := range v[row+1 : row+c] {
+				at += step
+				cost[3] += uint64(bits.Len64(uint64(x - at)))
+			}
+		}
+		if cost[3] < cost[best] {
+			best = 3
+		}
+	}
 	return best
 }
 
 // appendResiduals packs the residuals in the way that takes the fewest bits.
-func appendResiduals(dst []byte, res []uint64) []byte {
+func (s *sequencer) appendResiduals(dst []byte, res []uint64) []byte {
 	var all, sum uint64
 	for _, u := range res {
 		all |= u
@@ -157,7 +215,12 @@ func appendResiduals(dst []byte, res []uint64) []byte {
 			coding, cost = codingRice+byte(k), static
 		}
 		if adapt < cost {
-			coding = codingAdaptive + byte(k)
+			coding, cost = codingAdaptive+byte(k), adapt
+		}
+	}
+	if n >= entropyFrom && cost > n/8 && s.entropy.cost(res) < cost-cost/32 {
+		if out, ok := s.entropy.append(dst, res); ok {
+			return out
 		}
 	}
 	dst = append(dst, coding)
@@ -188,7 +251,7 @@ func appendResiduals(dst []byte, res []uint64) []byte {
 func (r *reader) sequence(out []int64, m, c int) {
 	order := r.u8()
 	tails := int(order >> orderTailsShift)
-	if order>>3 != 0 || tails > 2 || c == 1 && tails != 0 {
+	if order>>3 != 0 || c == 1 && tails != 0 {
 		r.unknown("order", int(order))
 	}
 	base := r.varint()
@@ -211,8 +274,12 @@ func (r *reader) sequence(out []int64, m, c int) {
 	if c == 1 {
 		return
 	}
-	if tails == 0 {
+	var step int64
+	switch tails {
+	case tailsOffsets:
 		base = r.varint()
+	case tailsLine:
+		step, base = r.varint(), r.varint()
 	}
 	if r.err != nil {
 		return
@@ -224,11 +291,17 @@ func (r *reader) sequence(out []int64, m, c int) {
 	for row := 0; row < len(out); row += c {
 		prev, line := out[row], out[row+1:row+c]
 		switch tails {
-		case 0:
+		case tailsLine:
+			prev += base
+			for i := range line {
+				prev += step
+				line[i] += prev
+			}
+		case tailsOffsets:
 			for i := range line {
 				line[i] += base
 			}
-		case 1:
+		case tailsFirst:
 			for i, u := range line {
 				prev += unzigzag(uint64(u))
 				line[i] = prev
@@ -250,10 +323,17 @@ func (r *reader) tails(out []int64, m, c int) {
 	if r.err != nil || !r.coding(coding) {
 		return
 	}
+	if coding == codingEntropy && !r.entropy(m*(c-1)) {
+		return
+	}
 	br := bitReader{b: r.b[r.off:]}
 	a := startAdaptive(uint(coding & 0x3f))
 	for row := 0; row < m*c; row += c {
-		unpack(&br, &a, coding, out[row+1:row+c], 1)
+		if coding == codingEntropy {
+			r.coder.fill(&br, row/c*(c-1), out[row+1:row+c], 1)
+		} else {
+			unpack(&br, &a, coding, out[row+1:row+c], 1)
+		}
 		if br.bad {
 			r.fail("packed integers end too early")
 			return
@@ -268,9 +348,16 @@ func (r *reader) residuals(out []int64, from, n, step int) {
 	if r.err != nil || !r.coding(coding) || n == 0 {
 		return
 	}
+	if coding == codingEntropy && !r.entropy(n) {
+		return
+	}
 	br := bitReader{b: r.b[r.off:]}
-	a := startAdaptive(uint(coding & 0x3f))
-	unpack(&br, &a, coding, out[from:from+(n-1)*step+1], step)
+	if line := out[from : from+(n-1)*step+1]; coding == codingEntropy {
+		r.coder.fill(&br, 0, line, step)
+	} else {
+		a := startAdaptive(uint(coding & 0x3f))
+		unpack(&br, &a, coding, line, step)
+	}
 	if br.bad {
 		r.fail("packed integers end too early")
 		return
@@ -279,7 +366,7 @@ func (r *reader) residuals(out []int64, from, n, step int) {
 }
 
 func (r *reader) coding(c byte) bool {
-	if c > codingFixed+64 && c < codingRice || c >= codingRice && c&0x3f > maxRice {
+	if c > codingEntropy && c < codingRice || c >= codingRice && c&0x3f > maxRice {
 		r.unknown("coding", int(c))
 		return false
 	}

@@ -61,6 +61,11 @@ type fleet struct {
 }
 
 func newFleet(tb testing.TB, sortedByQuantity bool) *fleet {
+	return newFleetOf(tb, sortedByQuantity, 80, 30, 15)
+}
+
+// newFleetOf has as many of each kind.
+func newFleetOf(tb testing.TB, sortedByQuantity bool, air, road, machine int) *fleet {
 	f := &fleet{tr: loadTraces(tb)}
 	column := func(suffix string, k int) int {
 		var found []int
@@ -86,14 +91,14 @@ func newFleet(tb testing.TB, sortedByQuantity bool) *fleet {
 			}
 		}
 	}
-	add("air", "sim/air", 80, "/PM2.5", "/PM10", "/SO2", "/NO2", "/CO", "/O3", "/TEMP", "/PRES", "/DEWP", "/RAIN", "/WSPM")
-	add("road", "sim/road", 30, "/speed", "/occupancy", "/Travel")
-	add("machine", "sim/machine", 15, "/machine_temp", "/ambient_temp")
+	add("air", "sim/air", air, "/PM2.5", "/PM10", "/SO2", "/NO2", "/CO", "/O3", "/TEMP", "/PRES", "/DEWP", "/RAIN", "/WSPM")
+	add("road", "sim/road", road, "/speed", "/occupancy", "/Travel")
+	add("machine", "sim/machine", machine, "/machine_temp", "/ambient_temp")
 	if sortedByQuantity {
 		var l layout
 		l.setSchema(&f.schema)
 		series, trace := make([]telemetry.Series, len(f.trace)), make([]int, len(f.trace))
-		for i, rank := range l.shared {
+		for i, rank := range l.rank {
 			series[rank], trace[rank] = f.schema.Series[i], f.trace[i]
 		}
 		f.schema.Series, f.trace = series, trace

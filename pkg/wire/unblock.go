@@ -12,6 +12,8 @@ type blockDecoder struct {
 	val     valueDecoder
 	values  []float64
 	ints    []int64
+	offBy   []int64
+	coder   entropyCoder
 	table   []int64
 	cols    []span
 	texts   map[string]string
@@ -25,8 +27,8 @@ type blockDecoder struct {
 type span struct{ from, n int32 }
 
 // decode takes count, length and block, up to the end of r, and appends the
-// readings to out.
-func (d *blockDecoder) decode(r *reader, packed bool, base int64, out []telemetry.Reading) []telemetry.Reading {
+// readings to out. Frames, when not nil, is told which frame each belongs to.
+func (d *blockDecoder) decode(r *reader, packed bool, base int64, out []telemetry.Reading, fr *frames) []telemetry.Reading {
 	n := r.count(MaxReadings, "readings")
 	if r.err != nil {
 		return out
@@ -45,11 +47,11 @@ func (d *blockDecoder) decode(r *reader, packed bool, base int64, out []telemetr
 		// The rest of the message is the block; go on in the plain one.
 		r.off = len(r.b)
 		inner := reader{b: plain, kind: r.kind}
-		out = d.columns(&inner, n, base, out)
+		out = d.columns(&inner, n, base, out, fr)
 		r.err = inner.end()
 		return out
 	}
-	return d.columns(r, n, base, out)
+	return d.columns(r, n, base, out, fr)
 }
 
 // unpack decompresses the block. The declared length is within MaxBlock, and
@@ -91,7 +93,8 @@ func unzstd(r *reader, z *zstd.Decoder, plain *[]byte, size int) []byte {
 }
 
 // columns decodes columns until there are n readings.
-func (d *blockDecoder) columns(r *reader, n int, base int64, out []telemetry.Reading) []telemetry.Reading {
+func (d *blockDecoder) columns(r *reader, n int, base int64, out []telemetry.Reading, fr *frames) []telemetry.Reading {
+	r.coder = &d.coder
 	k := r.count(n, "instants")
 	if r.err != nil {
 		return out
@@ -115,7 +118,7 @@ func (d *blockDecoder) columns(r *reader, n int, base int64, out []telemetry.Rea
 		qualities(r, head&qualityMask, col)
 		d.values = grow(d.values, len(col))
 		d.val.decode(r, enc&valuesMask, d.values, m, c)
-		if enc&^(valuesMask|valuesText) != 0 {
+		if enc&^(valuesMask|valuesText|valuesFrames) != 0 || enc&valuesFrames != 0 && fr == nil {
 			r.unknown("encoding", int(enc))
 		}
 		if r.err != nil {
@@ -126,6 +129,9 @@ func (d *blockDecoder) columns(r *reader, n int, base int64, out []telemetry.Rea
 		}
 		if enc&valuesText != 0 {
 			d.textsOf(r, col)
+		}
+		if fr != nil {
+			d.framesOf(r, enc, col, base, fr)
 		}
 		d.cols = append(d.cols, span{int32(before - start), int32(len(col))})
 		left -= len(col)

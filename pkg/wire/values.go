@@ -16,8 +16,9 @@ const (
 	valuesXOR32   = 5 // likewise, values that are float32
 	valuesRaw     = 6 // eight bytes each
 
-	valuesMask = 0x0f
-	valuesText = 0x80 // flag: texts follow the values
+	valuesMask   = 0x0f
+	valuesFrames = 0x40 // flag, in joined frames: which frame each belongs to follows the texts
+	valuesText   = 0x80 // flag: texts follow the values
 )
 
 // decimalExceptions is set in the variant's byte when exceptions follow.
