@@ -47,6 +47,7 @@ type worker struct {
 
 	dec      *wire.Decoder
 	frame    wire.Frame
+	joined   wire.Joined
 	snapshot wire.Snapshot
 	labels   []telemetry.Label // scratch
 	labels2  []telemetry.Label
@@ -202,6 +203,8 @@ func (w *worker) onFrameTopic(e *edge, payload []byte) error {
 	switch kind {
 	case wire.KindFrame:
 		return w.onFrame(e, payload)
+	case wire.KindJoined:
+		return w.onJoined(e, payload)
 	case wire.KindGap:
 		return w.onGap(e, payload)
 	case wire.KindSchema:
@@ -226,27 +229,11 @@ func (w *worker) onFrame(e *edge, payload []byte) error {
 		w.refuse(e, payload, err)
 		return nil
 	}
-	if !w.admit(e, h.Epoch.Instance) {
+	if !w.admit(e, h.Epoch.Instance) || !w.follows(e, &h) {
 		return nil
 	}
-	switch e.line.frame(&h) {
-	case duplicate:
-		w.g.metrics.duplicates.Inc()
-		e.view.count(func(c *Counters) { c.Duplicates++ })
-		w.acknowledge(e, wire.StatusOK, "", false)
-		return nil
-	case hole:
-		w.missing(e)
-		return nil
-	case fork:
-		w.forked(e, fmt.Sprintf("frame %v", h.Pos()))
-		return nil
-	case next:
-	}
-	s := e.findSchema(h.Schema)
+	s := w.schemaOf(e, h.Schema)
 	if s == nil {
-		e.missed = h.Schema
-		w.missing(e)
 		return nil
 	}
 	f := &w.frame
@@ -254,34 +241,115 @@ func (w *worker) onFrame(e *edge, payload []byte) error {
 		w.refuse(e, payload, err)
 		return nil
 	}
-	if err := e.check(f, s); err != nil {
+	_, err = w.take(e, f, s, payload, len(payload))
+	return err
+}
+
+// onJoined takes consecutive frames one after the other, as if each had come alone.
+func (w *worker) onJoined(e *edge, payload []byte) error {
+	j := &w.joined
+	if err := wire.PeekJoined(payload, j); err != nil {
 		w.refuse(e, payload, err)
 		return nil
+	}
+	if !w.admit(e, j.Headers[0].Epoch.Instance) {
+		return nil
+	}
+	// What comes before the place is known already; only then the rest is read.
+	known := 0
+	for known < len(j.Headers) && e.line.frame(&j.Headers[known]) == duplicate {
+		known++
+	}
+	if known == len(j.Headers) {
+		known--
+	}
+	if !w.follows(e, &j.Headers[known]) {
+		return nil
+	}
+	s := w.schemaOf(e, j.Headers[0].Schema)
+	if s == nil {
+		return nil
+	}
+	if err := w.dec.DecodeJoined(payload, j); err != nil {
+		w.refuse(e, payload, err)
+		return nil
+	}
+	var err error
+	i, last := 0, len(j.Headers)-1
+	j.Frames(func(f *wire.Frame) bool {
+		ok := true
+		if i >= known {
+			size := 0
+			if i == last {
+				size = len(payload) // the message counts once
+			}
+			ok, err = w.take(e, f, s, payload, size)
+		}
+		i++
+		return ok && err == nil
+	})
+	return err
+}
+
+// follows judges a frame by its place, and says so to the edge when it is not the
+// next one.
+func (w *worker) follows(e *edge, h *wire.Header) bool {
+	switch e.line.frame(h) {
+	case duplicate:
+		w.g.metrics.duplicates.Inc()
+		e.view.count(func(c *Counters) { c.Duplicates++ })
+		w.acknowledge(e, wire.StatusOK, "", false)
+	case hole:
+		w.missing(e)
+	case fork:
+		w.forked(e, fmt.Sprintf("frame %v", h.Pos()))
+	case next:
+		return true
+	}
+	return false
+}
+
+// schemaOf returns the schema, or asks for it.
+func (w *worker) schemaOf(e *edge, h wire.Hash) *schema {
+	s := e.findSchema(h)
+	if s == nil {
+		e.missed = h
+		w.missing(e)
+	}
+	return s
+}
+
+// take folds a frame that follows, and moves the place. It reports false when it
+// did not take it. Size is what the frame took on the link.
+func (w *worker) take(e *edge, f *wire.Frame, s *schema, payload []byte, size int) (bool, error) {
+	if err := e.check(f, s); err != nil {
+		w.refuse(e, payload, err)
+		return false, nil
 	}
 	now := w.g.now()
 	if t := ahead(f); t > now.UnixMilli()+w.g.cfg.MaxAhead.Milliseconds() {
 		w.tooEarly(e, t, now)
-		return nil
+		return false, nil
 	}
-	if e.cur == nil || e.cur.hash != h.Schema || e.cur.site != e.site {
+	if e.cur == nil || e.cur.hash != f.Schema || e.cur.site != e.site {
 		e.use(bind(s, e.site, e.id))
 	}
 	n, err := w.fold(e, f)
 	if err != nil {
-		return err
+		return false, err
 	}
 	e.line.take(&f.Header)
 	w.settle(e, now)
 	e.suspects = 0
 	w.touch(e)
 	w.g.metrics.took(n)
-	e.view.frame(e, f, n, len(payload), now)
-	e.ack.bytes += uint64(len(payload))
+	e.view.frame(e, f, n, size, now)
+	e.ack.bytes += uint64(size)
 	w.acknowledge(e, wire.StatusOK, "", e.ack.bytes > uint64(w.g.credit.of(e.view))/2)
 	if w.g.cfg.OnLive != nil {
 		w.g.cfg.OnLive(e.id, n.readings)
 	}
-	return nil
+	return true, nil
 }
 
 func (w *worker) onGap(e *edge, payload []byte) error {
