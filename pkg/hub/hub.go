@@ -115,7 +115,7 @@ func Open(plan *Plan, version string, logger *slog.Logger) (h *Hub, err error) {
 		CheckpointEvery: cfg.Ingest.CheckpointEvery, RefusedDir: filepath.Join(cfg.DataDir, "refused"), Edges: edges,
 		Logger: logger, Registerer: h.metrics, SampleError: sampleError, OnHello: h.registry.hello,
 	}, ingest.Parts{
-		Store: storePart{h.store}, Rules: rulesPart{h.engine}, Ledger: ledgerPart{h.ledger}, Registry: h.registry, Bus: h.bus,
+		Store: storePart{h.store}, Rules: rulesPart{h.engine}, Bands: h.engine, Ledger: ledgerPart{h.ledger}, Registry: h.registry, Bus: h.bus,
 	})
 	if err != nil {
 		return h, fmt.Errorf("ingest: %w", err)

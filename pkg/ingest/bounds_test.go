@@ -98,7 +98,7 @@ func TestASlowStoreMakesNoMemoryButUnacknowledgedFrames(t *testing.T) {
 		var last wire.Ack
 		g, err := New(Config{Workers: 1, Queue: 16, Credit: 1 << 20, Logger: slog.New(slog.DiscardHandler)}, Parts{
 			Store: store, Ledger: newCrashLedger(),
-			Bus: busFunc(func(_ string, a wire.Ack) { last = a }),
+			Bus: fakeBus{ack: func(_ string, a wire.Ack) { last = a }},
 		})
 		if err != nil {
 			t.Fatal(err)

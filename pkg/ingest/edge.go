@@ -32,6 +32,8 @@ type edge struct {
 	online    wire.State // the newest document with Online
 	suspects  int        // hellos in a row that look like a fork
 	snapshots snapshotPlace
+	ackWithin time.Duration // how long an acknowledgement may wait
+	bands     []byte        // what the rules watch, encoded; nil: to be made
 
 	changed       bool // since the last checkpoint
 	schemaChanged bool
@@ -167,6 +169,7 @@ func (e *edge) use(b *binding) {
 		e.schemaChanged = true
 	}
 	e.view.bind(e.cur, b)
+	e.bands = nil
 	e.durable.schema, e.onTime, e.late, e.cur = b.hash, onTime, late, b
 	if e.fold != nil {
 		e.fold.Bind(b.bound)

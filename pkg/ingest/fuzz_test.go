@@ -32,7 +32,7 @@ func (*nullAppender) Rollback() error { return nil }
 func handWorker(t testing.TB, cfg Config, rules Rules, publish func(string, wire.Ack)) *worker {
 	cfg.Workers = 1
 	cfg.Logger = slog.New(slog.DiscardHandler)
-	g, err := New(cfg, Parts{Store: nullStore{}, Rules: rules, Ledger: newCrashLedger(), Bus: busFunc(publish)})
+	g, err := New(cfg, Parts{Store: nullStore{}, Rules: rules, Ledger: newCrashLedger(), Bus: fakeBus{ack: publish}})
 	if err != nil {
 		t.Fatal(err)
 	}

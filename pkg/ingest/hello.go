@@ -11,6 +11,9 @@ import (
 // may be an old one that the broker repeats.
 const forkSuspicion = 3
 
+// maxAckWithin bounds what an edge may ask for.
+const maxAckWithin = 2 * time.Minute
+
 // admit says whether the hub listens to the instance, and puts it in force when it
 // does. The instance that was heard last holds its place for CloneAfter; then
 // another one takes over, with a log of its own.
@@ -77,6 +80,7 @@ func (w *worker) onHello(e *edge, payload []byte) {
 	}
 	if !e.hello || h.Epoch.Start >= e.epoch.Start {
 		e.hello, e.epoch = true, h.Epoch
+		e.ackWithin = min(time.Duration(h.AckWithin)*time.Millisecond, maxAckWithin)
 		e.view.hello(&h, w.g.now())
 		if w.g.cfg.OnHello != nil {
 			w.g.cfg.OnHello(e.id, payload)
@@ -103,6 +107,37 @@ func (w *worker) onHello(e *edge, payload []byte) {
 		e.suspects = 0
 	}
 	w.acknowledge(e, wire.StatusOK, "", true)
+	if e.cur != nil && e.cur.hash == h.Schema {
+		w.tellBands(e, h.Bands)
+	}
+}
+
+// tellBands tells the edge what the rules watch of its series, unless it has that
+// already.
+func (w *worker) tellBands(e *edge, has uint32) {
+	if w.g.parts.Bands == nil || e.cur == nil {
+		return
+	}
+	if e.bands == nil {
+		b := wire.Bands{Schema: e.cur.hash}
+		for i, limits := range w.g.parts.Bands.Limits(e.cur.bound) {
+			if len(limits) > 0 {
+				b.Bands = append(b.Bands, wire.Band{Series: uint32(i), Limits: limits[:min(len(limits), wire.MaxLimits)]})
+			}
+		}
+		var err error
+		if e.bands, err = wire.EncodeBands(nil, &b); err != nil {
+			// Its readings only come with their period, as those of all others.
+			w.g.log.Warn("an edge cannot be told what the rules watch", "edge", e.id, "error", err)
+			e.bands = []byte{}
+		}
+	}
+	if len(e.bands) == 0 || wire.BandsID(e.bands) == has {
+		return
+	}
+	if err := w.g.parts.Bus.Publish(e.id, wire.TopicConfig, e.bands); err != nil {
+		w.g.log.Debug("bands were not published", "edge", e.id, "error", err)
+	}
 }
 
 func (w *worker) onSnapshot(e *edge, payload []byte) {
@@ -170,6 +205,8 @@ func (w *worker) acknowledge(e *edge, status wire.Status, reason string, urgent 
 	a.status, a.reason = status, reason
 	at := now.Add(w.g.cfg.AckEvery)
 	switch {
+	case status == wire.StatusOK && !urgent:
+		at = now.Add(max(w.g.cfg.AckEvery, e.ackWithin))
 	case status == wire.StatusOK && urgent && a.nonce == 0:
 		at = now // credit is used up: bounded by the bytes that came
 	case urgent:

@@ -42,10 +42,11 @@ type Config struct {
 	OnHello func(edge string, document []byte)
 }
 
-// Parts are what ingest works with. Rules and Registry may be nil.
+// Parts are what ingest works with. Rules, Bands and Registry may be nil.
 type Parts struct {
 	Store    Store
 	Rules    Rules
+	Bands    Bands
 	Ledger   Ledger
 	Registry Registry
 	Bus      Bus
@@ -138,6 +139,18 @@ func (g *Ingest) Forget(edge string) error {
 		return errors.New("ingest: too busy, try again")
 	}
 	return nil
+}
+
+// BandsChanged tells that the rules watch other limits now: all edges are told. One
+// whose worker is too busy hears of it with its next hello.
+func (g *Ingest) BandsChanged() {
+	g.views.each(func(v *view) {
+		w := g.workerOf(v.id)
+		_ = !g.closed.Load() && w.offer(message{edge: v.id, do: func(w *worker, e *edge) {
+			e.bands = nil
+			w.tellBands(e, 0)
+		}})
+	})
 }
 
 // Run works until ctx ends, and then writes a last checkpoint; or until the store,

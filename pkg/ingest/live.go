@@ -83,6 +83,7 @@ const maxGapsShown = 32
 // view is the shared side of an edge: its worker writes it once per message, the
 // API reads it.
 type view struct {
+	id      string
 	backlog atomic.Bool
 
 	mu       sync.Mutex
@@ -253,7 +254,7 @@ type views struct {
 func newViews() *views { return &views{m: map[string]*view{}} }
 
 func (a *views) add(id, site string) *view {
-	v := &view{problems: map[string]string{}, status: EdgeStatus{Edge: id, Site: site}}
+	v := &view{id: id, problems: map[string]string{}, status: EdgeStatus{Edge: id, Site: site}}
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.m[id] = v

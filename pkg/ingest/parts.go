@@ -58,6 +58,14 @@ type Fold interface {
 	Dirty() bool
 }
 
+// Bands knows what the rules watch, so that an edge can be told. It is called
+// concurrently.
+type Bands interface {
+	// Limits returns for each series the values at which a rule would change its
+	// mind, ascending and finite; nil for a series that no rule watches.
+	Limits(series []telemetry.BoundSeries) [][]float64
+}
+
 // Checkpoint is how far the hub has got with an edge. A nil field leaves what was
 // written before. The bytes mean something to this package and to Rules only.
 type Checkpoint struct {

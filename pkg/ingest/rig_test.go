@@ -35,18 +35,29 @@ func (s sitesOf) Site(edge, claim string) string {
 	return claim
 }
 
-// busFunc hands out decoded acknowledgements.
-type busFunc func(edge string, a wire.Ack)
+// fakeBus hands out decoded acknowledgements and bands.
+type fakeBus struct {
+	ack   func(edge string, a wire.Ack)
+	bands func(b wire.Bands)
+}
 
-func (f busFunc) Publish(edge, kind string, payload []byte) error {
+func (f fakeBus) Publish(edge, kind string, payload []byte) error {
 	var a wire.Ack
-	if kind != wire.TopicAck {
+	var b wire.Bands
+	switch kind {
+	case wire.TopicAck:
+		if err := wire.DecodeAck(payload, &a); err != nil {
+			return err
+		}
+		f.ack(edge, a)
+	case wire.TopicConfig:
+		if err := wire.DecodeBands(payload, &b); err != nil {
+			return err
+		}
+		f.bands(b)
+	default:
 		return errors.New("unexpected kind " + kind)
 	}
-	if err := wire.DecodeAck(payload, &a); err != nil {
-		return err
-	}
-	f(edge, a)
 	return nil
 }
 
@@ -63,8 +74,11 @@ type rig struct {
 	cancel context.CancelFunc
 	done   chan error
 
-	mu   sync.Mutex
-	acks []wire.Ack
+	limits Bands // may be nil
+
+	mu    sync.Mutex
+	acks  []wire.Ack
+	bands []wire.Bands
 }
 
 func newRig(t *testing.T) *rig {
@@ -78,11 +92,18 @@ func newRig(t *testing.T) *rig {
 
 func (r *rig) start() {
 	r.t.Helper()
-	g, err := New(r.cfg, Parts{Store: r.store, Ledger: r.ledger, Rules: r.rules, Registry: sitesOf{}, Bus: busFunc(func(_ string, a wire.Ack) {
-		r.mu.Lock()
-		defer r.mu.Unlock()
-		r.acks = append(r.acks, a)
-	})})
+	g, err := New(r.cfg, Parts{Store: r.store, Ledger: r.ledger, Rules: r.rules, Bands: r.limits, Registry: sitesOf{}, Bus: fakeBus{
+		ack: func(_ string, a wire.Ack) {
+			r.mu.Lock()
+			defer r.mu.Unlock()
+			r.acks = append(r.acks, a)
+		},
+		bands: func(b wire.Bands) {
+			r.mu.Lock()
+			defer r.mu.Unlock()
+			r.bands = append(r.bands, b)
+		},
+	}})
 	if err != nil {
 		r.t.Fatal(err)
 	}

@@ -333,6 +333,7 @@ func (w *worker) take(e *edge, f *wire.Frame, s *schema, payload []byte, size in
 	}
 	if e.cur == nil || e.cur.hash != f.Schema || e.cur.site != e.site {
 		e.use(bind(s, e.site, e.id))
+		w.tellBands(e, 0)
 	}
 	n, err := w.fold(e, f)
 	if err != nil {

@@ -1,5 +1,5 @@
 // Package wire is the format in which an edge and the hub talk: frames of
-// readings, schemas, gaps, acknowledgements, snapshots, and the small JSON
+// readings, schemas, gaps, acknowledgements, snapshots, bands, and the small JSON
 // documents beside them. It is published: docs/uplink.md says how the messages
 // are used and has worked examples. This comment draws them.
 //
@@ -31,8 +31,8 @@
 //	 2 bytes u8 = 1    u8     u32, over version, kind and body
 //
 // These eight bytes mean the same in every version. A message is at most
-// [MaxFrame] bytes long. Kinds: 1 frame, 2 schema, 3 gap, 4 ack, 5 snapshot; 6 is
-// reserved for joined frames (consecutive frames of a backlog in one block).
+// [MaxFrame] bytes long. Kinds: 1 frame, 2 schema, 3 gap, 4 ack, 5 snapshot, 6
+// joined frames, 7 bands.
 //
 // # Frame
 //
@@ -64,6 +64,35 @@
 // An extension is uv length, then that many bytes of (uv tag, uv length, bytes).
 // Readers skip tags that they do not know. No tag is defined yet.
 //
+// # Joined frames
+//
+// Consecutive frames of one epoch, schema, era and boot, each going on from the
+// watermark of the one before, none of them untimed:
+//
+//	epoch     16
+//	schema    16
+//	base      i64     the W of the last frame
+//	flags     u8      2 boot, 4 prev, 8 marks, 16 packed, 32 extension, 64 estimated
+//	seq       uv      of the first frame; the others count on
+//	era       uv
+//	frames    uv      how many, 2 to [MaxJoined]
+//	W         sequence of frames rows of 1: minus base
+//	PrevW     sv      W of the first frame minus its PrevW; that of the others is
+//	                  the W before
+//	sums      u32 each: the sum of the frame as it would have come alone
+//	boot      16      if flag boot
+//	prev      16+uv   if flag prev: of the first frame
+//	marks             if flag marks: uv count of frames with marks, then each
+//	                    skip uv: frames without between it and the one before
+//	                    marks as in a frame
+//	extension
+//	count     uv      readings
+//	size      uv      if flag packed
+//	block             as in a frame, with the frames of the readings
+//
+// A reading is expected in the first frame whose W is not before its time, else in
+// the last one. Where others are, the column says so.
+//
 // # Block
 //
 //	instants  uv count; if not 0: a sequence of count rows of 1
@@ -73,7 +102,7 @@
 // ascending time:
 //
 //	head      u8   bits 0-1 series, bit 2 several, bits 3-5 times, bits 6-7 quality
-//	encoding  u8   bits 0-3 values, bit 7 texts
+//	encoding  u8   bits 0-3 values, bit 6 frames, bit 7 texts
 //	series    sv   the first index, minus (the last one of the column before, plus 1)
 //	               0 one: m is 1
 //	               1 progression: m uv, step sv
@@ -97,6 +126,10 @@
 //	               6 raw: 8 bytes each
 //	texts          if bit 7: uv count, the different texts (text each), sequence of
 //	               m*c rows of 1: which of them
+//	frames         if bit 6, in joined frames alone: uv count; sequence of count rows
+//	               of 1: how many readings stand between one that is not where it is
+//	               expected and the one before it; sequence of count rows of 1: by
+//	               how many frames each comes later
 //
 // Decimal:
 //
@@ -115,15 +148,20 @@
 //
 //	order     u8   bit 0: heads are 0 offsets from a base, 1 differences
 //	               bits 1-2: tails are 0 offsets, 1 differences, 2 differences of
-//	               differences, within their row, the first difference being 0
+//	               differences, within their row, the first difference being 0, 3
+//	               offsets from a line: from head + index in the row * step
 //	base      sv   of offsets: the base; of differences: the first head
 //	coding    u8   of the heads: all of them as offsets; all but the first as
 //	heads     bits zigzag differences
-//	base      sv   if c > 1 and tails are offsets
+//	step      sv   if c > 1 and tails are offsets from a line
+//	base      sv   if c > 1 and tails are offsets, from a line or not
 //	coding    u8   if c > 1
 //	tails     bits if c > 1: row by row; all but offsets in zigzag form
 //
 //	coding 0 to 64: that many bits each
+//	       65:      symbols: uv length, then as many bytes: a symbol for each, packed
+//	                by the finite state entropy coder of github.com/klauspost/compress;
+//	                then bits: the n lowest of each that has a symbol of 192 or more
 //	       128+k:   Rice code with parameter k, 0 to 32
 //	       192+k:   Rice code that adapts, from k
 //
@@ -131,6 +169,9 @@
 // u>>k is 24 or more: 24 zeros, 6 bits of (length of u)-1, u in that many bits.
 // Adapting: acc starts at 2^(k+4); before each u, k is the length in bits of
 // acc>>5, at most 32; after it, acc += min(u, 2^40) - (acc>>4).
+//
+// Symbols: a number below 192 is its own; that of a larger one is its length in
+// bits, plus 184, and n is its length minus one.
 //
 // XORed floats: the bits of each value, XORed with those of the one before (0 for
 // the first). 0: the same; 1 0: the bits in the window of the one before; 1 1: a
@@ -154,6 +195,16 @@
 //	nonce     u64     if flag
 //	need      16      if flag
 //	reason    text    if flag
+//	extension         if flag
+//
+// # Bands
+//
+//	schema    16
+//	flags     u8      0; 32 extension
+//	lists     uv count, then each: uv count of limits, 1 to [MaxLimits]; float64 each,
+//	          finite, ascending
+//	bands     uv count, then each: series uv, minus (the last one plus 1); uv: which
+//	          list, from 0
 //	extension         if flag
 //
 // # Schema

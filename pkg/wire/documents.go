@@ -22,6 +22,11 @@ type Hello struct {
 	Devices  int      `json:"devices"`            // in the current schema
 	Backlog  uint64   `json:"backlog,string"`     // bytes in the log that the hub has not got, as far as the edge knows
 	Platform string   `json:"platform,omitempty"` // for people: "linux/arm64"
+	// AckWithin is for how long the hub may hold back an acknowledgement that is
+	// not urgent, in ms: fewer of them on a link that costs. 0: as the hub likes.
+	AckWithin uint32 `json:"ack_within,omitempty"`
+	// Bands names the bands to watch that the edge has, see [BandsID]; 0: none.
+	Bands uint32 `json:"bands,omitempty"`
 }
 
 // Clock is what an edge knows of its own clock.
