@@ -146,7 +146,7 @@ func (g *Ingest) Forget(edge string) error {
 func (g *Ingest) BandsChanged() {
 	g.views.each(func(v *view) {
 		w := g.workerOf(v.id)
-		_ = !g.closed.Load() && w.offer(message{edge: v.id, do: func(w *worker, e *edge) {
+		_ = !g.closed.Load() && w.queue.offer(message{edge: v.id, do: func(w *worker, e *edge) {
 			e.bands = nil
 			w.tellBands(e, 0)
 		}})
