@@ -99,7 +99,7 @@ func Open(plan *Plan, version string, logger *slog.Logger) (a *Agent, err error)
 			connections[d] = c.ID
 		}
 	}
-	collect, schema := newCollector(plan.Devices, plan.Quantities, func(d *driver.Device) telemetry.Device { return describe(d, connections[d]) }, a.clock, logger)
+	collect, schema := newCollector(plan.Devices, plan.Quantities, plan.Filters, func(d *driver.Device) telemetry.Device { return describe(d, connections[d]) }, a.clock, logger)
 	a.collect = collect
 	totals := newTotals(a.log, logger)
 	a.recorder, err = newRecorder(a.log, collect, schema, totals, begun, end.pos, a.clock.BootID(), logger)

@@ -9,6 +9,7 @@ import (
 
 	"github.com/langbiang/langbiang/pkg/clock"
 	"github.com/langbiang/langbiang/pkg/driver"
+	"github.com/langbiang/langbiang/pkg/filter"
 	"github.com/langbiang/langbiang/pkg/telemetry"
 	"github.com/langbiang/langbiang/pkg/wire"
 )
@@ -44,8 +45,9 @@ type collector struct {
 	logger *slog.Logger
 	full   chan struct{} // receives when a frame should be cut early
 
-	first  map[*driver.Device]uint32 // index of the first series of the device
-	series []telemetry.Series
+	first    map[*driver.Device]uint32 // index of the first series of the device
+	series   []telemetry.Series
+	filtered []uint32 // the series that have a filter, in order
 
 	mu        sync.Mutex
 	schema    *telemetry.Schema // what the devices are, as far as they told it
@@ -63,6 +65,8 @@ type collector struct {
 	cutTicket driver.Ticket // of the newest Put that a frame holds
 	committed driver.Ticket
 	waiting   []waiter
+	filters   map[uint32]*filter.Filter // by series; nil when there are none
+	thinned   []telemetry.Reading       // scratch
 
 	duplicates uint64 // readings dropped: same series and millisecond
 	unplaced   uint64 // readings dropped: no room or no series
@@ -84,7 +88,7 @@ type deviceState struct {
 
 // newCollector makes the schema of the devices and a collector for it. Call
 // begin before the first Put.
-func newCollector(devices []*driver.Device, quantities telemetry.Quantities, describe func(*driver.Device) telemetry.Device, clock timekeeper, logger *slog.Logger) (*collector, *telemetry.Schema) {
+func newCollector(devices []*driver.Device, quantities telemetry.Quantities, filters filterSet, describe func(*driver.Device) telemetry.Device, clock timekeeper, logger *slog.Logger) (*collector, *telemetry.Schema) {
 	c := &collector{
 		clock: clock, logger: logger, full: make(chan struct{}, 1),
 		first: make(map[*driver.Device]uint32), up: make(map[*driver.Device]*deviceState),
@@ -112,6 +116,7 @@ func newCollector(devices []*driver.Device, quantities telemetry.Quantities, des
 			Device: uint32(i), Point: telemetry.QuantityDeviceUp, Quantity: telemetry.QuantityDeviceUp,
 			Labels: d.Labels, Interval: d.Interval.Milliseconds(),
 		})
+		c.addFilters(schema, d, c.first[d], filters[d])
 	}
 	c.schema, c.series = schema, schema.Series
 	c.last = make([]int64, len(c.series))
@@ -182,7 +187,17 @@ func (c *collector) add(series uint32, t int64, s driver.Sample) {
 	if len(r.Text) > telemetry.MaxTextLen {
 		r.Text = r.Text[:telemetry.MaxTextLen]
 	}
-	if lag > 0 && t > c.watermark-lag {
+	if f := c.filters[series]; f != nil && t > c.watermark-lag && t >= c.last[series] {
+		c.pass(f, r, lag)
+		return
+	}
+	c.place(r, lag)
+}
+
+// place puts a reading where the frame to be finds it. One whose series lags is
+// held until its watermark passes.
+func (c *collector) place(r telemetry.Reading, lag int64) {
+	if lag > 0 && r.Time > c.watermark-lag {
 		c.held = append(c.held, heldReading{r, c.ticket})
 		return
 	}
@@ -245,7 +260,7 @@ func (c *collector) Committed(t driver.Ticket, f func()) {
 }
 
 // cut fills f with what has come in since the last cut and gives it a watermark.
-// It reports false, and changes nothing, when there is nothing to say: no
+// It reports false, and leaves f alone, when there is nothing to say: no
 // reading, no mark, and less than quiet since the last frame. The slices of f
 // are its own; they are reused when it is passed again.
 func (c *collector) cut(f *wire.Frame, quiet time.Duration) bool {
@@ -254,7 +269,9 @@ func (c *collector) cut(f *wire.Frame, quiet time.Duration) bool {
 	t := c.clock.Now()
 	c.step(t)
 	w := max(t.Ms, c.watermark, c.stamped) // a stamp may be a millisecond ahead of the clock
+	c.tick(w)
 	if len(c.pending)+len(c.held)+len(c.marks) == 0 && w-c.watermark < quiet.Milliseconds() {
+		c.cutTicket = c.ticket // filters left nothing of it to commit
 		return false
 	}
 	f.Readings = append(f.Readings[:0], c.pending...)
@@ -299,6 +316,7 @@ func (c *collector) step(t clock.Time) {
 	}
 	if away := t.Ms - c.watermark; away > stallAfter.Milliseconds() {
 		c.marks = append(c.marks, wire.Mark{Kind: wire.MarkStall, From: c.watermark, To: t.Ms})
+		c.forget() // values held at the hub end here
 	}
 }
 
@@ -318,6 +336,9 @@ func (c *collector) shift(offset int64) {
 		if c.last[i] != 0 {
 			c.last[i] += offset
 		}
+	}
+	for _, f := range c.filters {
+		f.Shift(offset)
 	}
 	for _, st := range c.up {
 		st.since += offset
@@ -340,6 +361,7 @@ func (c *collector) enter(t clock.Time) {
 		c.pending[i].Time = t.Ms
 	}
 	c.oneEach()
+	c.forget()
 	for i := range c.last {
 		c.last[i] = min(c.last[i], t.Ms)
 	}

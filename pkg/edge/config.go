@@ -6,22 +6,24 @@ import (
 	"github.com/langbiang/langbiang/pkg/driver"
 	"github.com/langbiang/langbiang/pkg/driver/modbus"
 	"github.com/langbiang/langbiang/pkg/driver/mqtt"
+	"github.com/langbiang/langbiang/pkg/filter"
 	"github.com/langbiang/langbiang/pkg/internal/strictyaml"
 	"github.com/langbiang/langbiang/pkg/profile"
 )
 
 // Config is edge.yaml. Paths in it are relative to the folder of the file.
 type Config struct {
-	Edge        Identity           `yaml:"edge" doc:"who this agent is"`
-	DataDir     string             `yaml:"data_dir" doc:"folder of the log and of what the agent must remember" default:"./data/edge"`
-	Hub         HubConfig          `yaml:"hub" doc:"where the readings go"`
-	Buffer      BufferConfig       `yaml:"buffer" doc:"the log on this gateway"`
-	Clock       ClockConfig        `yaml:"clock" doc:"when the gateway's clock is believed"`
-	HTTP        HTTPConfig         `yaml:"http" doc:"local metrics and health"`
-	Log         LogConfig          `yaml:"log" doc:"what is written to standard error"`
-	Profiles    []string           `yaml:"profiles" doc:"folders with profiles of your own, laid out VENDOR/MODEL.yaml; they override the built-in ones"`
-	Connections []ConnectionConfig `yaml:"connections" doc:"ways to reach devices"`
-	Devices     []DeviceConfig     `yaml:"devices" doc:"sensors and cameras"`
+	Edge        Identity                 `yaml:"edge" doc:"who this agent is"`
+	DataDir     string                   `yaml:"data_dir" doc:"folder of the log and of what the agent must remember" default:"./data/edge"`
+	Hub         HubConfig                `yaml:"hub" doc:"where the readings go"`
+	Buffer      BufferConfig             `yaml:"buffer" doc:"the log on this gateway"`
+	Clock       ClockConfig              `yaml:"clock" doc:"when the gateway's clock is believed"`
+	HTTP        HTTPConfig               `yaml:"http" doc:"local metrics and health"`
+	Log         LogConfig                `yaml:"log" doc:"what is written to standard error"`
+	Profiles    []string                 `yaml:"profiles" doc:"folders with profiles of your own, laid out VENDOR/MODEL.yaml; they override the built-in ones"`
+	Filters     map[string]filter.Config `yaml:"filters" doc:"how the readings of a quantity are thinned out before they are logged; a device's filter: goes before it" example:"{air_temperature: {deadband: 0.1, silence: 4m}}"`
+	Connections []ConnectionConfig       `yaml:"connections" doc:"ways to reach devices"`
+	Devices     []DeviceConfig           `yaml:"devices" doc:"sensors and cameras"`
 }
 
 // Identity names the agent.
@@ -87,16 +89,17 @@ var connectionKinds = []string{"modbus", "mqtt"}
 
 // DeviceConfig is one device: mostly a profile, a connection and an address.
 type DeviceConfig struct {
-	ID         string            `yaml:"id" doc:"unique on this edge; kept when the hardware is replaced"`
-	Profile    string            `yaml:"profile" doc:"VENDOR/MODEL of the profile; empty when points are given here" example:"renke/cwt-uwd"`
-	Revision   string            `yaml:"revision" doc:"firmware revision of the profile; when not said, the one that the device tells, or the first"`
-	Connection string            `yaml:"connection" doc:"id of the connection it is reached by"`
-	Unit       *int              `yaml:"unit" doc:"Modbus unit id; the profile's factory setting when not said"`
-	Interval   time.Duration     `yaml:"interval" doc:"how often it is read" default:"5s"`
-	With       map[string]string `yaml:"with,text" doc:"parameters of the profile" example:"{camera: gate}"`
-	Labels     map[string]string `yaml:"labels,text" doc:"further labels of its series"`
-	Adjust     map[string]Adjust `yaml:"adjust" doc:"corrections by point, in the quantity's canonical unit" example:"{air_temperature: {offset: -0.4}}"`
-	Points     []profile.Point   `yaml:"points" doc:"points given here, beside or instead of a profile's"`
+	ID         string                   `yaml:"id" doc:"unique on this edge; kept when the hardware is replaced"`
+	Profile    string                   `yaml:"profile" doc:"VENDOR/MODEL of the profile; empty when points are given here" example:"renke/cwt-uwd"`
+	Revision   string                   `yaml:"revision" doc:"firmware revision of the profile; when not said, the one that the device tells, or the first"`
+	Connection string                   `yaml:"connection" doc:"id of the connection it is reached by"`
+	Unit       *int                     `yaml:"unit" doc:"Modbus unit id; the profile's factory setting when not said"`
+	Interval   time.Duration            `yaml:"interval" doc:"how often it is read" default:"5s"`
+	With       map[string]string        `yaml:"with,text" doc:"parameters of the profile" example:"{camera: gate}"`
+	Labels     map[string]string        `yaml:"labels,text" doc:"further labels of its series"`
+	Adjust     map[string]Adjust        `yaml:"adjust" doc:"corrections by point, in the quantity's canonical unit" example:"{air_temperature: {offset: -0.4}}"`
+	Filter     map[string]filter.Config `yaml:"filter" doc:"how the readings of a point are thinned out before they are logged" example:"{wind_speed: {window: 1m, aggregate: [mean, max]}}"`
+	Points     []profile.Point          `yaml:"points" doc:"points given here, beside or instead of a profile's"`
 }
 
 // Adjust corrects a point: value*scale + offset, in the canonical unit.

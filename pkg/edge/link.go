@@ -92,6 +92,16 @@ func (a *Agent) registerMetrics() {
 	counter("readings_lost_total", "Readings that could not be encoded.", func() float64 { return float64(a.recorder.lost.Load()) })
 	counter("readings_duplicate_total", "Readings dropped: the series had one of that millisecond.", func() float64 { d, _ := a.collect.dropped(); return float64(d) })
 	counter("readings_overflow_total", "Readings dropped: more came than memory is set aside for.", func() float64 { _, u := a.collect.dropped(); return float64(u) })
+	for by, value := range map[string]func() uint64{
+		"deadband": func() uint64 { return a.collect.thinnedOut().Deadband },
+		"window":   func() uint64 { return a.collect.thinnedOut().Window },
+		"rate":     func() uint64 { return a.collect.thinnedOut().Rate },
+	} {
+		a.metrics.MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{
+			Name: "langbiang_edge_readings_filtered_total", ConstLabels: prometheus.Labels{"by": by},
+			Help: "Readings that filters held back: within the deadband, joined into a window, beyond the rate.",
+		}, func() float64 { return float64(value()) }))
+	}
 	gauge("devices", "Devices that are read.", func() float64 { return float64(len(a.plan.Devices)) })
 	gauge("devices_up", "Devices that answer.", func() float64 { return float64(a.collect.answering()) })
 	gauge("clock_trusted", "1 when log time is true time.", func() float64 {

@@ -25,6 +25,7 @@ type Plan struct {
 	// Disabled are devices whose profile is faulty, with the reason. The others run.
 	Disabled   map[string]error
 	Quantities telemetry.Quantities
+	Filters    filterSet
 	Warnings   strictyaml.Errors
 }
 
@@ -91,9 +92,10 @@ func Load(path string, override func(*Config) error) (*Plan, error) {
 	c := &checker{doc: doc, cfg: &cfg, quantities: maps.Clone(quantities), errs: errs}
 	c.settings()
 	library := profile.Open(quantities, c.profileFolders()...)
-	plan := &Plan{Config: cfg, Disabled: map[string]error{}, Quantities: c.quantities}
+	plan := &Plan{Config: cfg, Disabled: map[string]error{}, Quantities: c.quantities, Filters: filterSet{}}
 	c.connections(plan)
 	c.devices(plan, library)
+	c.quantityFilters()
 	c.lines(plan)
 	plan.Warnings = c.warnings
 	if err := c.errs.Err(); err != nil {

@@ -79,6 +79,7 @@ func (r *recorder) run(ctx context.Context, send, quiet, commit time.Duration, a
 		case <-commits.C:
 			r.commit()
 		case <-ctx.Done():
+			r.collect.close()
 			if err := r.cut(0); err != nil {
 				return err
 			}

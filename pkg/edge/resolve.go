@@ -84,7 +84,9 @@ func (c *checker) devices(plan *Plan, library *profile.Library) {
 		} else {
 			c.otherDevice(i, dc, d, cn)
 		}
-		if total += len(d.Points) + 1; total > telemetry.MaxSeries {
+		filters := c.filters(i, dc, d)
+		plan.Filters[d] = filters
+		if total += len(d.Points) + 1 + furtherPoints(filters); total > telemetry.MaxSeries {
 			c.fault("too many points", fmt.Sprintf("an edge has at most %d", telemetry.MaxSeries), "devices", i)
 			return
 		}

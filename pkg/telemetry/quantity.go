@@ -22,6 +22,7 @@ type Aggregation string
 const (
 	AggregateMean       Aggregation = "mean"
 	AggregateSum        Aggregation = "sum"
+	AggregateMin        Aggregation = "min" // of filters only; no quantity has it
 	AggregateMax        Aggregation = "max"
 	AggregateLast       Aggregation = "last"
 	AggregateVectorMean Aggregation = "vector_mean"
