@@ -85,9 +85,13 @@ func TestWhatAFilterReportsIsOnTimeAndWhatItDropsIsCommittedAllTheSame(t *testin
 		fc.Ms -= 500
 	}
 	want := []telemetry.Reading{
-		{Series: 0, Time: 1_001_000, Value: 5}, {Series: 0, Time: 1_007_000, Value: 5}, {Series: 0, Time: 1_008_000, Value: 9},
-		{Series: 1, Time: 1_010_000, Value: 4}, {Series: 3, Time: 1_010_000, Value: 8},
-		{Series: 1, Time: 1_020_000, Value: 13.5}, {Series: 3, Time: 1_020_000, Value: 18},
+		{Series: 0, Time: 1_001_000, Value: 5},
+		{Series: 0, Time: 1_007_000, Value: 5},
+		{Series: 0, Time: 1_008_000, Value: 9},
+		{Series: 1, Time: 1_010_000, Value: 4},
+		{Series: 3, Time: 1_010_000, Value: 8},
+		{Series: 1, Time: 1_020_000, Value: 13.5},
+		{Series: 3, Time: 1_020_000, Value: 18},
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Error(diff)

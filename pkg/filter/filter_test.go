@@ -136,12 +136,17 @@ func TestReadingsAreThinnedOut(t *testing.T) {
 		"bad readings take no part, and show": {
 			filter.Spec{Window: 10 * second, Outputs: []filter.Output{{Aggregate: "mean"}}},
 			[]telemetry.Reading{
-				at(1000, 4), {Time: 2000, Quality: noAnswer},
-				at(11_000, 4), {Time: 12_000, Quality: noAnswer}, {Time: 13_000, Quality: noAnswer},
-				{Time: 21_000, Quality: noAnswer}, at(31_000, 1),
+				at(1000, 4),
+				{Time: 2000, Quality: noAnswer},
+				at(11_000, 4),
+				{Time: 12_000, Quality: noAnswer},
+				{Time: 13_000, Quality: noAnswer},
+				{Time: 21_000, Quality: noAnswer},
+				at(31_000, 1),
 			},
 			[]telemetry.Reading{
-				at(10_000, 4), {Time: 20_000, Value: 4, Quality: telemetry.NewQuality(telemetry.Uncertain, telemetry.ReasonNoAnswer)},
+				at(10_000, 4),
+				{Time: 20_000, Value: 4, Quality: telemetry.NewQuality(telemetry.Uncertain, telemetry.ReasonNoAnswer)},
 				{Time: 30_000, Quality: noAnswer},
 			},
 			filter.Dropped{Window: 7},

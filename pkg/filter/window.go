@@ -8,14 +8,14 @@ import (
 
 // window gathers readings up to its end.
 type window struct {
-	end         int64 // 0: not open
-	good, bad   int
-	first, last telemetry.Reading // of the usable ones
-	min, max    float64
-	sum         float64
-	sin, cos    float64
-	worst       telemetry.Quality // of the usable ones
-	badQuality  telemetry.Quality // of the newest bad one
+	end        int64 // 0: not open
+	good, bad  int
+	last       telemetry.Reading // of the usable ones
+	min, max   float64
+	sum        float64
+	sin, cos   float64
+	worst      telemetry.Quality // of the usable ones
+	badQuality telemetry.Quality // of the newest bad one
 }
 
 func (w *window) open() bool { return w.end != 0 }
