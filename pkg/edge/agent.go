@@ -44,13 +44,16 @@ type Agent struct {
 	uplink   *uplink.Uplink
 	drivers  []driver.Driver
 	http     net.Listener
+	control  net.Listener // nil: the socket could not be made
+	version  string
+	started  time.Time
 }
 
 // Open prepares an agent: takes the data folder, begins an epoch, makes the
 // drivers. Nothing is read and no connection is made before Run.
 func Open(plan *Plan, version string, logger *slog.Logger) (a *Agent, err error) {
 	cfg := &plan.Config
-	a = &Agent{plan: plan, logger: logger, metrics: prometheus.NewRegistry()}
+	a = &Agent{plan: plan, logger: logger, metrics: prometheus.NewRegistry(), version: version, started: time.Now()}
 	defer func() {
 		if err != nil {
 			_ = a.Close() // the first error is the one to tell
@@ -130,6 +133,7 @@ func Open(plan *Plan, version string, logger *slog.Logger) (a *Agent, err error)
 			return a, fmt.Errorf("http.listen: %w; choose another address, or leave it out", err)
 		}
 	}
+	a.control = listenControl(cfg.DataDir, logger)
 	return a, nil
 }
 
@@ -138,6 +142,9 @@ func (a *Agent) Close() error {
 	var err error
 	if a.http != nil {
 		_ = a.http.Close() // closed already when the server ran
+	}
+	if a.control != nil {
+		_ = a.control.Close() // closed already when it was served
 	}
 	if a.log != nil {
 		err = a.log.Close()
@@ -179,6 +186,9 @@ func (a *Agent) Run(ctx context.Context) error {
 	}
 	if a.http != nil {
 		start(&others, "http", ctx, a.serve)
+	}
+	if a.control != nil {
+		start(&others, "control", ctx, a.serveControl)
 	}
 	a.notify(daemon.SdNotifyReady)
 	<-ctx.Done()
@@ -239,10 +249,15 @@ func (a *Agent) serve(ctx context.Context) error {
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) {
 		_, _ = fmt.Fprintln(w, "ok") // a client that has gone needs no answer
 	})
-	srv := &http.Server{Handler: mux, ReadHeaderTimeout: 5 * time.Second}
+	return serveUntil(ctx, a.http, mux)
+}
+
+// serveUntil serves HTTP until ctx ends.
+func serveUntil(ctx context.Context, l net.Listener, h http.Handler) error {
+	srv := &http.Server{Handler: h, ReadHeaderTimeout: 5 * time.Second}
 	stopped := context.AfterFunc(ctx, func() { _ = srv.Close() })
 	defer stopped()
-	if err := srv.Serve(a.http); !errors.Is(err, http.ErrServerClosed) {
+	if err := srv.Serve(l); !errors.Is(err, http.ErrServerClosed) {
 		return err
 	}
 	return nil

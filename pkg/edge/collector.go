@@ -419,6 +419,16 @@ func (c *collector) dropped() (duplicates, unplaced uint64) {
 	return c.duplicates, c.unplaced
 }
 
+// state returns what is known of a device.
+func (c *collector) state(d *driver.Device) deviceState {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if st := c.up[d]; st != nil {
+		return *st
+	}
+	return deviceState{}
+}
+
 // answering counts the devices that are up.
 func (c *collector) answering() (n int) {
 	c.mu.Lock()

@@ -3,7 +3,6 @@ package edge
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io"
 
 	"github.com/langbiang/langbiang/pkg/internal/settings"
@@ -21,7 +20,7 @@ func Main(ctx context.Context, version string, args []string, stdout, stderr io.
 		},
 		Commands: []settings.Command[*Plan]{
 			{Use: "run", Short: "run the agent until it is told to stop", Run: run},
-			{Use: "check", Short: "say everything that is wrong with the configuration, and change nothing", Run: check},
+			checkCommand(), statusCommand(), readCommand(), whyCommand(), planCommand(), doctorCommand(),
 		},
 	}
 	return p.Main(ctx, args, stdout, stderr)
@@ -37,17 +36,4 @@ func run(ctx context.Context, c settings.Call, plan *Plan) error {
 		return err
 	}
 	return errors.Join(a.Run(ctx), a.Close())
-}
-
-func check(_ context.Context, c settings.Call, plan *Plan) error {
-	for _, w := range plan.Warnings {
-		_, _ = fmt.Fprintf(c.Stderr, "%s (warning)\n", w.Error())
-	}
-	points := 0
-	for _, d := range plan.Devices {
-		points += len(d.Points)
-	}
-	_, err := fmt.Fprintf(c.Stdout, "%s: fine: edge %s, %s, %s, %s\n", c.Config, plan.Config.Edge.ID,
-		settings.Count(len(plan.Connections), "connection"), settings.Count(len(plan.Devices), "device"), settings.Count(points, "point"))
-	return err
 }

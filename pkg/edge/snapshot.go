@@ -40,6 +40,16 @@ func (l *lastValues) update(f *wire.Frame) {
 	}
 }
 
+// of returns the newest reading of a series.
+func (l *lastValues) of(series uint32) (telemetry.Reading, bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if int(series) >= len(l.known) {
+		return telemetry.Reading{}, false
+	}
+	return l.readings[series], l.known[series]
+}
+
 // append appends an encoded snapshot to dst. It reports false while there is
 // nothing to show, or nobody knows its time.
 func (l *lastValues) append(dst []byte) ([]byte, bool) {

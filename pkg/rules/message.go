@@ -223,37 +223,7 @@ func (l *language) spell(s string) string {
 	return b.String()
 }
 
-// unitText writes a UCUM unit as people do.
-func unitText(ucum string) string {
-	switch ucum {
-	case "1", "[pH]":
-		return ""
-	case "Cel":
-		return "°C"
-	case "deg":
-		return "°"
-	case "ug/m3":
-		return "µg/m³"
-	case "dB[mW]":
-		return "dBm"
-	case "dB[SPL]":
-		return "dB"
-	}
-	// Annotations such as {count} and brackets say nothing to people.
-	for {
-		open := strings.IndexByte(ucum, '{')
-		end := strings.IndexByte(ucum, '}')
-		if open < 0 || end < open {
-			break
-		}
-		ucum = ucum[:open] + ucum[end+1:]
-	}
-	if strings.HasPrefix(ucum, "u") {
-		ucum = "µ" + ucum[1:]
-	}
-	r := strings.NewReplacer("[", "", "]", "", "m3", "m³", "m2", "m²", ".", "")
-	return strings.TrimSpace(r.Replace(ucum))
-}
+func unitText(ucum string) string { return telemetry.UnitSymbol(ucum) }
 
 // severity returns the severity in the language.
 func (l *language) severity(s alert.Severity) string {

@@ -128,3 +128,14 @@ func TestDecimalUnitsHaveDecimalFactors(t *testing.T) {
 		t.Error(f, o)
 	}
 }
+
+func TestUnitsAreShownAsPeopleWriteThem(t *testing.T) {
+	for ucum, want := range map[string]string{
+		"Cel": "°C", "ug/m3": "µg/m³", "%": "%", "[ppm]": "ppm", "kW.h": "kWh", "m3/s": "m³/s", "{count}": "", "1": "",
+		"dB[SPL]": "dB", "dB[mW]": "dBm", "deg": "°", "[pH]": "", "uS/cm": "µS/cm", "mm/h": "mm/h", "{vehicle}/h": "/h",
+	} {
+		if got := telemetry.UnitSymbol(ucum); got != want {
+			t.Errorf("%s is shown as %q, want %q", ucum, got, want)
+		}
+	}
+}

@@ -117,7 +117,16 @@ func (p *Program[P]) command(c *Command[P], call *Call, ran *bool) *cobra.Comman
 }
 
 // ErrUsage is in errors of a command that the call is to blame for: exit status 2.
+// [Usagef] makes them.
 var ErrUsage = errors.New("wrong call")
+
+// Usagef returns an error that is ErrUsage and reads as said.
+func Usagef(format string, args ...any) error { return usageError(fmt.Sprintf(format, args...)) }
+
+type usageError string
+
+func (e usageError) Error() string        { return string(e) }
+func (e usageError) Is(target error) bool { return target == ErrUsage }
 
 // report prints an error as its reader needs it and chooses the exit status.
 func (p *Program[P]) report(err error, ran bool, stderr io.Writer) int {

@@ -1,0 +1,97 @@
+package edge
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/url"
+	"os"
+	"path/filepath"
+	"syscall"
+	"time"
+)
+
+// A running agent can be asked by the commands of a technician: HTTP with JSON on
+// a socket in its data folder, for those who may write there.
+//
+//	GET /status?device=ID    the [status]; without a device of all of them
+
+// socketName is the socket's name in the data folder.
+const socketName = "agent.sock"
+
+// errNotRunning says that no agent works on the data folder.
+var errNotRunning = errors.New("no agent is running on this data folder")
+
+// listenControl makes the socket. Without it the agent works all the same, so a
+// failure is a line in the log.
+func listenControl(dataDir string, logger *slog.Logger) net.Listener {
+	path := filepath.Join(dataDir, socketName)
+	// The folder is ours alone by now: a socket that is there is one of a run that was killed.
+	err := os.Remove(path)
+	if err == nil || errors.Is(err, fs.ErrNotExist) {
+		var l net.Listener
+		if l, err = net.Listen("unix", path); err == nil {
+			if err = os.Chmod(path, 0o660); err == nil {
+				return l
+			}
+			_ = l.Close() // the first error is the one to tell
+		}
+	}
+	logger.Warn("the commands status, read and why cannot ask this agent", "socket", path, "err", err)
+	return nil
+}
+
+// serveControl answers on the socket until ctx ends.
+func (a *Agent) serveControl(ctx context.Context) error {
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /status", func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Type", "application/json")
+		_ = json.NewEncoder(w).Encode(a.status(r.URL.Query().Get("device"))) // a client that has gone needs no answer
+	})
+	return serveUntil(ctx, a.control, mux)
+}
+
+// askTimeout bounds a question to a running agent.
+const askTimeout = 10 * time.Second
+
+// maxAnswer bounds its answer.
+const maxAnswer = 64 << 20
+
+// ask puts a question to the agent that runs on the data folder and decodes the
+// answer into v. It fails with errNotRunning when there is none.
+func ask(ctx context.Context, dataDir, path string, query url.Values, v any) error {
+	client := &http.Client{Timeout: askTimeout, Transport: &http.Transport{
+		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+			var d net.Dialer
+			return d.DialContext(ctx, "unix", filepath.Join(dataDir, socketName))
+		},
+		DisableKeepAlives: true,
+	}}
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://agent"+path+"?"+query.Encode(), http.NoBody)
+	if err != nil {
+		return err
+	}
+	resp, err := client.Do(req)
+	switch {
+	case errors.Is(err, fs.ErrNotExist), errors.Is(err, syscall.ECONNREFUSED):
+		return errNotRunning
+	case errors.Is(err, fs.ErrPermission):
+		return fmt.Errorf("the agent on %s may not be asked by this user; run this command as the agent's user or as root", dataDir)
+	case err != nil:
+		return fmt.Errorf("the agent on %s: %w", dataDir, err)
+	}
+	defer func() { _ = resp.Body.Close() }() // read to the end by then
+	if resp.StatusCode != http.StatusOK {
+		return fmt.Errorf("the agent on %s answers %s; is it of another version?", dataDir, resp.Status)
+	}
+	if err := json.NewDecoder(io.LimitReader(resp.Body, maxAnswer)).Decode(v); err != nil {
+		return fmt.Errorf("the answer of the agent on %s: %w", dataDir, err)
+	}
+	return nil
+}
