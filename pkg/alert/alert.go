@@ -1,8 +1,9 @@
 // Package alert holds the alert model: an [Alert] is one episode of a rule on a
-// series, a [Transition] is one step in its life, and an [Entry] is a
-// transition as it stands in the alert log, numbered and recorded. Values only:
-// the log itself is in package ledger, the rules that raise alerts in package
-// rules.
+// series, a [Transition] is one step in its life, made by a rule or by a person
+// (an [Act]), and an [Entry] is a transition as it stands in the alert log,
+// numbered and recorded. A [Hold] keeps alerts from calling people for a time.
+// Values and pure functions only: the log itself is in package ledger, the rules
+// that raise alerts in package rules.
 package alert
 
 import (
@@ -73,8 +74,8 @@ const (
 // Kind is what a transition did.
 type Kind string
 
-// The kinds of transition that rules make. Human acts (acknowledged, shelved,
-// commented ...) will be further kinds of the same log.
+// The kinds of transition that rules make. Those of people and of the hub's
+// clock are in act.go.
 const (
 	Raised          Kind = "raised"
 	SeverityChanged Kind = "severity_changed"
@@ -93,9 +94,15 @@ type Alert struct {
 	RuleVersion  string            `json:"rule_version"`
 	Severity     Severity          `json:"severity"` // now, or the last one before it cleared
 	State        State             `json:"state"`
+	ISA          ISAState          `json:"isa_state"` // what follows from the rest, see [Alert.Standing]
 	Acknowledged bool              `json:"acknowledged"`
+	Ack          *Ack              `json:"acknowledgement"` // by whom; null while not acknowledged
 	ShelvedUntil *time.Time        `json:"shelved_until"`
 	Suppressed   string            `json:"suppressed"` // why its notices are held back; empty: they are not
+	OutOfService bool              `json:"out_of_service"`
+	Assignee     string            `json:"assignee"`
+	Closed       *Closing          `json:"closed"`   // null while not closed
+	Comments     int               `json:"comments"` // how many the log has had
 	Chattering   bool              `json:"chattering"`
 	Activations  int               `json:"activations"` // how often its condition came; 0 counts as 1
 	Provisional  bool              `json:"provisional"`
@@ -117,13 +124,15 @@ type Alert struct {
 	Unit         string            `json:"unit"`
 	Message      telemetry.Text    `json:"message"`
 	Test         bool              `json:"test"`
+	TestUntil    *time.Time        `json:"test_until,omitempty"` // hub's clock: when a test ends by itself
 }
 
 // Transition is one step: what happened at event time Time, and the alert as it
 // is afterwards (without Sequence and Recorded, which the log adds).
 type Transition struct {
 	Kind  Kind      `json:"kind"`
-	Time  time.Time `json:"time"`
+	Time  time.Time `json:"time"`          // of acts and of holds: the hub's clock
+	Act   *Act      `json:"act,omitempty"` // who did it and why; nil for those of rules
 	Alert Alert     `json:"alert"`
 }
 
@@ -139,8 +148,12 @@ type Entry struct {
 }
 
 // Key names a transition whatever number it got, so that one raised again by a
-// replay after a crash is recognised: alert id, kind, event time and severity.
+// replay after a crash is recognised: alert id, kind, event time and severity;
+// for an act alert id and the act's key.
 func (t *Transition) Key() string {
+	if t.Act != nil {
+		return t.Alert.ID + "/act/" + t.Act.Key
+	}
 	return fmt.Sprintf("%s/%s/%d/%d", t.Alert.ID, t.Kind, t.Time.UnixMilli(), t.Alert.Severity)
 }
 

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"slices"
 	"strings"
 
 	"github.com/langbiang/langbiang/pkg/alert"
@@ -15,6 +16,22 @@ func (h *Handler) filter(w http.ResponseWriter, r *http.Request) (Filter, bool) 
 	f := Filter{Site: words(q.Get("site")), Rule: words(q.Get("rule")), State: alert.State(q.Get("state"))}
 	if f.State != "" && f.State != alert.Active && f.State != alert.Cleared {
 		h.problem(w, r, http.StatusBadRequest, "bad state", fmt.Sprintf("state is %q; it is active or cleared", f.State))
+		return f, false
+	}
+	for _, s := range words(q.Get("isa_state")) {
+		if !slices.Contains(alert.ISAStates(), alert.ISAState(s)) {
+			h.problem(w, r, http.StatusBadRequest, "bad state", fmt.Sprintf("isa_state is %q; it is one of %s", s, joined(alert.ISAStates())))
+			return f, false
+		}
+		f.ISA = append(f.ISA, alert.ISAState(s))
+	}
+	switch q.Get("test") {
+	case "":
+	case "true", "false":
+		test := q.Get("test") == "true"
+		f.Test = &test
+	default:
+		h.problem(w, r, http.StatusBadRequest, "bad test", fmt.Sprintf("test is %q; it is true or false", q.Get("test")))
 		return f, false
 	}
 	for _, s := range words(q.Get("severity")) {
@@ -35,6 +52,14 @@ func (h *Handler) filter(w http.ResponseWriter, r *http.Request) (Filter, bool) 
 	return f, true
 }
 
+func joined[T ~string](list []T) string {
+	words := make([]string, len(list))
+	for i, s := range list {
+		words[i] = string(s)
+	}
+	return strings.Join(words, ", ")
+}
+
 // words splits a list at its commas.
 func words(list string) []string {
 	if list == "" {
@@ -44,7 +69,7 @@ func words(list string) []string {
 }
 
 func (h *Handler) listAlerts(w http.ResponseWriter, r *http.Request) {
-	if !h.allow(w, r, "state", "severity", "site", "rule", "from", "to", "limit", "cursor") {
+	if !h.allow(w, r, "state", "isa_state", "severity", "site", "rule", "test", "from", "to", "limit", "cursor") {
 		return
 	}
 	f, ok := h.filter(w, r)

@@ -1,11 +1,15 @@
 // Package api is the hub's HTTP interface for the IOC and for the page: lists of
 // sites, edges, devices, series, rules and alerts, and the alert stream.
 //
-//	GET /api/v1/alerts            ?state= &severity= &site= &rule= &from= &to= &limit= &cursor=
-//	GET /api/v1/alerts/{id}
-//	GET /api/v1/alerts/stream     server-sent events, resumed by Last-Event-ID or ?after=
-//	GET /api/v1/sites, /edges, /devices, /series, /rules
-//	GET /healthz, /readyz
+//	GET  /api/v1/alerts            ?state= &isa_state= &severity= &site= &rule= &test= &from= &to= &limit= &cursor=
+//	GET  /api/v1/alerts/{id}, /alerts/{id}/entries
+//	GET  /api/v1/alerts/stream     server-sent events, resumed by Last-Event-ID or ?after=
+//	GET  /api/v1/alerts/counts, /groups, /statistics
+//	POST /api/v1/alerts/{id}/ACT, /alerts/acts    what people do, see [Acts]
+//	GET  /api/v1/holds; POST /api/v1/holds, /holds/{id}/end
+//	GET  /api/v1/sites, /edges, /devices, /series, /rules, /rules/status
+//	POST /api/v1/rules/reload, /rules/{id}/test   from this machine only
+//	GET  /healthz, /readyz
 //
 // The filters severity, site and rule take several values with commas between them.
 // Lists answer {"items": [...], "next": cursor}; next is absent on the last
@@ -51,6 +55,8 @@ type Alerts interface {
 // time in [From, To).
 type Filter struct {
 	State    alert.State
+	ISA      []alert.ISAState
+	Test     *bool // nil: tests and others
 	Severity []alert.Severity
 	Site     []string
 	Rule     []string
@@ -161,7 +167,12 @@ type Limit struct {
 
 // Config makes a [Handler].
 type Config struct {
-	Alerts     Alerts
+	Alerts Alerts
+	Acts   Acts      // nil: alerts can be read only
+	Rules  RuleAdmin // nil: rules can be read only
+	// Actor says who makes a request, given the name in its body. Nil: that name,
+	// until people sign in.
+	Actor      func(r *http.Request, claimed string) (string, error)
 	Fleet      Fleet
 	Ready      func() error // nil: ready; an error says why not
 	Prometheus http.Handler // mounted at /prometheus/api/v1/
@@ -180,6 +191,7 @@ type Config struct {
 type Handler struct {
 	cfg     Config
 	mux     *http.ServeMux
+	guarded http.Handler // mux, for browsers only from our own pages
 	streams chan struct{}
 }
 
@@ -200,6 +212,8 @@ func New(cfg Config) *Handler {
 	h.mux.HandleFunc("GET /api/v1/devices", h.listDevices)
 	h.mux.HandleFunc("GET /api/v1/series", h.listSeries)
 	h.mux.HandleFunc("GET /api/v1/rules", h.listRules)
+	h.mountActs()
+	h.mountRules()
 	h.mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { plain(w, http.StatusOK, "ok") })
 	h.mux.HandleFunc("GET /readyz", h.ready)
 	h.mux.HandleFunc("/api/", func(w http.ResponseWriter, r *http.Request) {
@@ -214,13 +228,18 @@ func New(cfg Config) *Handler {
 	if cfg.Page != nil {
 		h.mux.Handle("/", cfg.Page)
 	}
+	guard := http.NewCrossOriginProtection()
+	guard.SetDenyHandler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		h.problem(w, r, http.StatusForbidden, "from another site", "a browser sent this for a page that is not the hub's own")
+	}))
+	h.guarded = guard.Handler(h.mux)
 	return h
 }
 
 // ServeHTTP implements [http.Handler].
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("X-Content-Type-Options", "nosniff")
-	h.mux.ServeHTTP(w, r)
+	h.guarded.ServeHTTP(w, r)
 }
 
 func (h *Handler) ready(w http.ResponseWriter, _ *http.Request) {

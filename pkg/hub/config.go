@@ -17,6 +17,7 @@ type Config struct {
 	Ingest  IngestConfig `yaml:"ingest" doc:"how frames become durable"`
 	Log     LogConfig    `yaml:"log" doc:"what is written to standard error"`
 	Sites   string       `yaml:"sites" doc:"file that lists the sites" example:"./sites.yaml"`
+	Alerts  AlertsConfig `yaml:"alerts" doc:"the alert log"`
 	Rules   []string     `yaml:"rules" doc:"files of rules, with globs" example:"[./rules/*.yaml]"`
 }
 
@@ -51,6 +52,11 @@ type IngestConfig struct {
 	CheckpointEvery time.Duration `yaml:"checkpoint_every" doc:"how often the store and the positions are made durable together" default:"1s"`
 }
 
+// AlertsConfig says how the alert log is kept.
+type AlertsConfig struct {
+	Retention time.Duration `yaml:"retention" doc:"how long entries of the alert log are kept, and alerts that have cleared; active ones stay" default:"400d"`
+}
+
 // LogConfig says what is logged.
 type LogConfig struct {
 	Level  string `yaml:"level" doc:"debug, info, warn or error" default:"info"`
@@ -66,6 +72,7 @@ func DefaultConfig() Config {
 		Store:   StoreConfig{Kind: "local", Retention: 400 * 24 * time.Hour, MaxAge: 30 * 24 * time.Hour, MinFree: 512 << 20},
 		Clock:   ClockConfig{RequireSync: true},
 		Ingest:  IngestConfig{CheckpointEvery: time.Second},
+		Alerts:  AlertsConfig{Retention: 400 * 24 * time.Hour},
 		Log:     LogConfig{Level: "info", Format: "text"},
 	}
 }

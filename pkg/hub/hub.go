@@ -33,10 +33,6 @@ import (
 // takes samples.
 const lateWindow = 15 * 24 * time.Hour
 
-// ruleDelay is how far ahead a new rule set takes effect: beyond the watermark of
-// every edge whose clock is about right, so that a replay judges as it was judged.
-const ruleDelay = 5 * time.Second
-
 // Hub is an opened hub. Open, then Run once, then Close.
 type Hub struct {
 	plan     *Plan
@@ -46,6 +42,7 @@ type Hub struct {
 	store    *local.Store
 	bus      *bus.Bus
 	engine   *rules.Engine
+	rules    ruleReloads
 	ingest   *ingest.Ingest
 	registry *registry
 	listener net.Listener
@@ -159,52 +156,6 @@ func (h *Hub) rewind() error {
 	return h.store.Rewound()
 }
 
-// loadRules puts the rule sets in force: those of the ledger, and the one of the
-// files from now on when it differs from the newest of them.
-func (h *Hub) loadRules() error {
-	kept, err := h.ledger.RuleSets()
-	if err != nil {
-		return fmt.Errorf("ledger: %w", err)
-	}
-	var sets []rules.Effective
-	for _, k := range kept {
-		if k.ID == h.plan.Set.ID() {
-			sets = append(sets, rules.Effective{Set: h.plan.Set, From: k.From})
-			continue
-		}
-		var sources []rules.Source
-		for _, s := range k.Sources {
-			sources = append(sources, rules.Source(s))
-		}
-		set, err := rules.Load(sources, rulesEnv(h.plan))
-		if err != nil {
-			// Edges that are still behind it are judged by the next set instead.
-			h.logger.Warn("an older rule set no longer compiles and is left out", "set", k.ID, "err", err)
-			continue
-		}
-		sets = append(sets, rules.Effective{Set: set, From: k.From})
-	}
-	if n := len(kept); n == 0 || kept[n-1].ID != h.plan.Set.ID() {
-		now := rules.Effective{Set: h.plan.Set, From: rules.Always}
-		if n > 0 {
-			now.From = max(time.Now().Add(ruleDelay).UnixMilli(), kept[n-1].From+1)
-		}
-		var sources []ledger.Source
-		for _, s := range h.plan.Rules {
-			sources = append(sources, ledger.Source(s))
-		}
-		if err := h.ledger.PutRuleSet(ledger.RuleSet{ID: h.plan.Set.ID(), From: now.From, Sources: sources}); err != nil {
-			return fmt.Errorf("ledger: %w", err)
-		}
-		sets = append(sets, now)
-		if n > 0 {
-			h.logger.Info("new rule set", "set", h.plan.Set.ID(), "rules", h.plan.Set.Len(), "from", time.UnixMilli(now.From).UTC())
-		}
-	}
-	h.engine = rules.NewEngine(sets, h.raise)
-	return nil
-}
-
 // serve prepares the HTTP side.
 func (h *Hub) serve(version string) error {
 	page, err := web.Handler()
@@ -216,7 +167,7 @@ func (h *Hub) serve(version string) error {
 		return fmt.Errorf("query API: %w", err)
 	}
 	var handler http.Handler = api.New(api.Config{
-		Alerts: alertsPart{h.ledger}, Fleet: &fleet{hub: h}, Ready: h.Ready,
+		Alerts: alertsPart{h.ledger}, Acts: h.ledger, Rules: ruleAdmin{h}, Fleet: &fleet{hub: h}, Ready: h.Ready,
 		Prometheus: prom,
 		Metrics:    promhttp.HandlerFor(h.metrics, promhttp.HandlerOpts{}),
 		Page:       page, Logger: h.logger, Done: h.streams,
@@ -273,6 +224,7 @@ func (h *Hub) Run(ctx context.Context) error {
 		})
 	}
 	start("ingest", func() error { return h.ingest.Run(ctx) })
+	start("alerts", func() error { return h.keepAlerts(ctx) })
 	start("http", func() error {
 		if err := h.server.Serve(h.listener); !errors.Is(err, http.ErrServerClosed) {
 			return err

@@ -8,6 +8,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"time"
 
 	firmwareprofiles "github.com/langbiang/langbiang/firmware-profiles"
 	"github.com/langbiang/langbiang/pkg/internal/strictyaml"
@@ -24,7 +25,12 @@ type Plan struct {
 	Rules      []rules.Source // the rule files as they stand on disk
 	Set        *rules.Set     // what they say
 	Warnings   strictyaml.Errors
+
+	doc *strictyaml.Document // hub.yaml, for the places of faults
 }
+
+// minAlertRetention is the shortest time that the alert log may be kept.
+const minAlertRetention = 24 * time.Hour
 
 var sitePattern = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$`)
 
@@ -55,23 +61,16 @@ func Load(path string, override func(*Config) error) (*Plan, error) {
 			return nil, err
 		}
 	}
-	plan := &Plan{Config: cfg}
+	plan := &Plan{Config: cfg, doc: doc}
 	if plan.Quantities, err = catalogue(); err != nil {
 		return nil, err
 	}
 	c := &checker{doc: doc, errs: errs}
 	c.settings(&cfg)
 	plan.Sites = c.sites(&cfg)
-	plan.Rules = c.ruleFiles(plan)
-	set, err := rules.Load(plan.Rules, rulesEnv(plan))
-	if err != nil {
-		more, ok := err.(strictyaml.Errors) //nolint:errorlint // Load promises this type, and each fault is wanted
-		if !ok {
-			return nil, err
-		}
-		c.errs = append(c.errs, more...)
+	if plan.Rules, plan.Set, err = c.rules(plan); err != nil {
+		return nil, err
 	}
-	plan.Set = set
 	plan.Warnings = c.warnings
 	if err := c.errs.Err(); err != nil {
 		return nil, err
@@ -118,6 +117,9 @@ func (c *checker) settings(cfg *Config) {
 	}
 	if cfg.Store.Retention < cfg.Store.MaxAge {
 		c.fault("too short", "at least store.edge_max_age, or what edges still hold would be dropped on arrival", "store", "retention")
+	}
+	if cfg.Alerts.Retention < minAlertRetention {
+		c.fault("too short", "at least 1d, or people would lose sight of what has just happened", "alerts", "retention")
 	}
 	if cfg.Ingest.CheckpointEvery < 50_000_000 {
 		c.fault("too small", "at least 50ms", "ingest", "checkpoint_every")
@@ -195,6 +197,22 @@ func (c *checker) sites(cfg *Config) []Site {
 		}
 	}
 	return file.Sites
+}
+
+// rules reads the rule files and compiles them; their faults are gathered, and
+// then there is no set.
+func (c *checker) rules(plan *Plan) ([]rules.Source, *rules.Set, error) {
+	sources := c.ruleFiles(plan)
+	set, err := rules.Load(sources, rulesEnv(plan))
+	if err == nil {
+		return sources, set, nil
+	}
+	more, ok := err.(strictyaml.Errors) //nolint:errorlint // Load promises this type, and each fault is wanted
+	if !ok {
+		return nil, nil, err
+	}
+	c.errs = append(c.errs, more...)
+	return sources, nil, nil
 }
 
 // ruleFiles reads the files that the globs name, each once, in order of name.

@@ -6,7 +6,10 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"os/signal"
 	"runtime/debug"
+	"sync"
+	"syscall"
 
 	"github.com/langbiang/langbiang/pkg/internal/settings"
 )
@@ -23,6 +26,7 @@ func Main(ctx context.Context, version string, args []string, stdout, stderr io.
 		},
 		Commands: []settings.Command[*Plan]{
 			{Use: "run", Short: "run the hub until it is told to stop", Run: run},
+			{Use: "rules", Short: "work with rules", Commands: []settings.Command[*Plan]{reloadCommand(), fireCommand()}},
 			{Use: "check", Short: "say everything that is wrong with the configuration, sites and rules, and change nothing", Run: check},
 		},
 	}
@@ -46,7 +50,25 @@ func run(ctx context.Context, c settings.Call, plan *Plan) error {
 	if err != nil {
 		return err
 	}
-	return errors.Join(h.Run(ctx), h.Close())
+	hup := make(chan os.Signal, 1)
+	signal.Notify(hup, syscall.SIGHUP)
+	defer signal.Stop(hup)
+	done := make(chan struct{})
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		for {
+			select {
+			case <-hup:
+				_, _ = h.reloadRules() // it logs what came of it
+			case <-done:
+				return
+			}
+		}
+	})
+	err = h.Run(ctx)
+	close(done)
+	wg.Wait()
+	return errors.Join(err, h.Close())
 }
 
 func check(_ context.Context, c settings.Call, plan *Plan) error {

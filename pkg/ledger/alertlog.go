@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"encoding/json"
 	"fmt"
+	"strings"
 	"time"
 
 	bolt "go.etcd.io/bbolt"
@@ -13,78 +14,103 @@ import (
 	"github.com/langbiang/langbiang/pkg/alert"
 )
 
-// Append queues a transition for the alert log; it is committed within the
-// window. It blocks while the queue is full, and returns an error when the
+// Append queues a transition of a rule for the alert log; it is committed within
+// the window. It blocks while the queue is full, and returns an error when the
 // transition can never be stored ([ErrInvalid]: no id, a value that is not
 // finite) or the ledger is closed or failed. The transition and what it points
 // to must not be changed afterwards.
 func (l *Ledger) Append(t alert.Transition) error {
-	if id := t.Alert.ID; id == "" || len(id) > 255 {
-		return fmt.Errorf("transition of rule %s %w: its alert id %q is empty or too long", t.Alert.Rule, ErrInvalid, id)
-	}
-	encoded, err := json.Marshal(&t)
+	encoded, err := encodeTransition(&t)
 	if err != nil {
-		return fmt.Errorf("transition of alert %s %w: %w", t.Alert.ID, ErrInvalid, err)
+		return err
 	}
 	return l.submit(op{apply: func(b *batch) error { return b.append(&t, encoded) }})
 }
 
-func hashKey(t *alert.Transition) []byte {
-	sum := sha256.Sum256([]byte(t.Key()))
-	return sum[:16]
+// maxAlertID bounds an alert's id.
+const maxAlertID = 255
+
+// encodeTransition checks a rule's transition and encodes it as it is stored when
+// no act and no hold adds to it.
+func encodeTransition(t *alert.Transition) ([]byte, error) {
+	if id := t.Alert.ID; id == "" || len(id) > maxAlertID || strings.ContainsRune(id, 0) {
+		return nil, fmt.Errorf("transition of rule %s %w: its alert id %.40q is empty, too long or no text", t.Alert.Rule, ErrInvalid, id)
+	}
+	if t.Act != nil {
+		return nil, fmt.Errorf("transition of alert %s %w: acts go through Act", t.Alert.ID, ErrInvalid)
+	}
+	t.Alert.ISA = t.Alert.Standing()
+	encoded, err := json.Marshal(t)
+	if err != nil {
+		return nil, fmt.Errorf("transition of alert %s %w: %w", t.Alert.ID, ErrInvalid, err)
+	}
+	return encoded, nil
 }
 
-// append gives the transition its sequence, unless the log has it already.
+// keyPrefix begins the keys of an alert's transitions.
+func keyPrefix(id string) []byte { return append([]byte(id), 0) }
+
+// transitionKey is the key of a transition in the bucket keys: alert id, 0, and a
+// hash of its name.
+func transitionKey(t *alert.Transition) []byte {
+	sum := sha256.Sum256([]byte(t.Key()))
+	return append(keyPrefix(t.Alert.ID), sum[:16]...)
+}
+
+// append gives a rule's transition its sequence, unless the log has it already.
+// What people and holds make of the alert stays.
 func (b *batch) append(t *alert.Transition, encoded []byte) error {
-	keys := b.tx.Bucket(bucketKeys)
-	key := hashKey(t)
-	if keys.Get(key) != nil {
+	if b.tx.Bucket(bucketKeys).Get(transitionKey(t)) != nil {
 		b.duplicates++
 		return nil
 	}
-	alerts := b.tx.Bucket(bucketAlerts)
-	entry := alert.Entry{Transition: *t}
-	if v := alerts.Get([]byte(t.Alert.ID)); v != nil {
-		old, err := decodeAlert(v)
-		if err != nil {
-			return err
-		}
-		if err := b.unindex(&old.Alert); err != nil {
-			return err
-		}
-		if keepHuman(&old.Alert, &entry.Alert) {
-			if encoded, err = json.Marshal(&entry.Transition); err != nil {
-				return err
-			}
-		}
-	}
-	b.last++
-	entry.Sequence, entry.Recorded, entry.Generation = b.last, b.recorded, b.generation()
-	entry.Alert.Sequence, entry.Alert.Recorded = entry.Sequence, entry.Recorded
-	if err := b.put(&entry, encoded, key); err != nil {
+	old, known, err := b.alert(t.Alert.ID)
+	if err != nil {
 		return err
 	}
-	b.entries = append(b.entries, entry)
-	return nil
+	now := *t
+	if known {
+		now.Alert.Carry(&old)
+	}
+	now.Alert.HeldBy(b.holds())
+	if now.Alert.ISA = now.Alert.Standing(); known || now.Alert.ISA != t.Alert.ISA || !sameHold(&now.Alert, &t.Alert) {
+		if encoded, err = json.Marshal(&now); err != nil {
+			return err
+		}
+	}
+	var was *alert.Alert
+	if known {
+		was = &old
+	}
+	_, err = b.write(now, was, encoded)
+	return err
 }
 
-// keepHuman carries over what people did to the alert, and says whether it
-// changed anything.
-func keepHuman(old, a *alert.Alert) bool {
-	if !old.Acknowledged && old.ShelvedUntil == nil && old.Suppressed == "" {
-		return false
+// write gives the transition the next sequence. Old is the alert before it, nil
+// when it is new; encoded is the transition's JSON.
+func (b *batch) write(t alert.Transition, old *alert.Alert, encoded []byte) (alert.Entry, error) {
+	silent := t.Alert.Held() != ""
+	if old != nil {
+		was, err := b.unindex(old)
+		if err != nil {
+			return alert.Entry{}, err
+		}
+		silent = was.silent
 	}
-	a.Acknowledged = a.Acknowledged || old.Acknowledged
-	if a.ShelvedUntil == nil {
-		a.ShelvedUntil = old.ShelvedUntil
+	b.last++
+	e := alert.Entry{Transition: t, Sequence: b.last, Recorded: b.recorded, Generation: b.generation()}
+	e.Alert.Sequence, e.Alert.Recorded = e.Sequence, e.Recorded
+	if err := b.put(&e, encoded); err != nil {
+		return e, err
 	}
-	if a.Suppressed == "" {
-		a.Suppressed = old.Suppressed
+	if err := b.index(&e.Alert, silent); err != nil {
+		return e, err
 	}
-	return true
+	b.entries = append(b.entries, e)
+	return e, nil
 }
 
-func (b *batch) put(e *alert.Entry, encoded, key []byte) error {
+func (b *batch) put(e *alert.Entry, encoded []byte) error {
 	seq := binary.BigEndian.AppendUint64(nil, e.Sequence)
 	rec := binary.BigEndian.AppendUint64(nil, uint64(e.Recorded.UnixMilli()))
 	log := b.tx.Bucket(bucketLog)
@@ -95,17 +121,15 @@ func (b *batch) put(e *alert.Entry, encoded, key []byte) error {
 	if err := log.SetSequence(e.Sequence); err != nil {
 		return err
 	}
-	if err := b.tx.Bucket(bucketKeys).Put(key, seq); err != nil {
+	if err := b.tx.Bucket(bucketKeys).Put(transitionKey(&e.Transition), seq); err != nil {
 		return err
 	}
-	if err := b.tx.Bucket(bucketAlerts).Put([]byte(e.Alert.ID), append(append(seq[:8:8], rec...), encoded...)); err != nil {
-		return err
-	}
-	return b.index(&e.Alert)
+	return b.tx.Bucket(bucketAlerts).Put([]byte(e.Alert.ID), append(append(seq[:8:8], rec...), encoded...))
 }
 
-func (b *batch) index(a *alert.Alert) error {
+func (b *batch) index(a *alert.Alert, silent bool) error {
 	k, v := indexKey(a.Start.UnixMilli(), a.ID), indexOf(a)
+	v.silent = silent
 	if err := b.tx.Bucket(bucketStarts).Put(k, v.encode()); err != nil {
 		return err
 	}
@@ -116,16 +140,19 @@ func (b *batch) index(a *alert.Alert) error {
 	return b.tx.Bucket(bucketActive).Put(k, v.encode())
 }
 
-func (b *batch) unindex(a *alert.Alert) error {
-	k, v := indexKey(a.Start.UnixMilli(), a.ID), indexOf(a)
-	if err := b.tx.Bucket(bucketStarts).Delete(k); err != nil {
-		return err
+// unindex takes the alert out of the indexes and returns what they had of it.
+func (b *batch) unindex(a *alert.Alert) (v indexValue, err error) {
+	k := indexKey(a.Start.UnixMilli(), a.ID)
+	starts := b.tx.Bucket(bucketStarts)
+	v, _ = decodeIndex(starts.Get(k))
+	if err := starts.Delete(k); err != nil {
+		return v, err
 	}
 	if !v.active {
-		return nil
+		return v, nil
 	}
 	b.indexed = append(b.indexed, indexChange{v, -1})
-	return b.tx.Bucket(bucketActive).Delete(k)
+	return v, b.tx.Bucket(bucketActive).Delete(k)
 }
 
 // decodeAlert reads a value of the bucket alerts.
@@ -138,6 +165,7 @@ func decodeAlert(v []byte) (t alert.Transition, err error) {
 	}
 	t.Alert.Sequence = binary.BigEndian.Uint64(v)
 	t.Alert.Recorded = time.UnixMilli(int64(binary.BigEndian.Uint64(v[8:]))).UTC()
+	t.Alert.ISA = t.Alert.Standing() // what format 1 wrote has none
 	return t, nil
 }
 
@@ -151,6 +179,7 @@ func decodeEntry(seq uint64, v []byte, generations []Generation) (e alert.Entry,
 	e.Sequence = seq
 	e.Recorded = time.UnixMilli(int64(binary.BigEndian.Uint64(v))).UTC()
 	e.Alert.Sequence, e.Alert.Recorded = e.Sequence, e.Recorded
+	e.Alert.ISA = e.Alert.Standing()
 	for _, g := range generations {
 		if g.First <= seq {
 			e.Generation = g.ID
@@ -217,17 +246,21 @@ func (l *Ledger) Alert(id string) (a alert.Alert, ok bool, err error) {
 // equal any of their words.
 type Filter struct {
 	State    alert.State
+	ISA      []alert.ISAState
+	Test     *bool
 	Severity []alert.Severity
 	Site     []string
 	Rule     []string
 	From, To time.Time // alerts that stood at some time in [From, To)
 }
 
-func (f *Filter) matches(start int64, v indexValue) bool {
+func (f *Filter) matches(start int64, v *indexValue) bool {
 	switch {
 	case f.State == alert.Active && !v.active, f.State == alert.Cleared && v.active:
 		return false
 	case !oneOf(f.Severity, v.severity), !oneOf(f.Site, v.site), !oneOf(f.Rule, v.rule):
+		return false
+	case f.Test != nil && *f.Test != v.test, len(f.ISA) > 0 && !oneOf(f.ISA, v.standing()):
 		return false
 	case !f.To.IsZero() && start >= f.To.UnixMilli(), !f.From.IsZero() && v.end <= f.From.UnixMilli():
 		return false
@@ -279,7 +312,7 @@ func (l *Ledger) Alerts(f Filter, cursor string, limit int) (items []alert.Alert
 		k, v := step()
 		for scanned := 0; k != nil; k, v = c.Prev() {
 			ix, ok := decodeIndex(v)
-			if ok && len(k) > 8 && f.matches(keyTime(k), ix) {
+			if ok && len(k) > 8 && f.matches(keyTime(k), &ix) {
 				a, err := decodeAlert(alerts.Get(k[8:]))
 				if err != nil {
 					return err
@@ -299,49 +332,4 @@ func (l *Ledger) Alerts(f Filter, cursor string, limit int) (items []alert.Alert
 		return nil, "", err
 	}
 	return items, next, nil
-}
-
-// Trim removes entries recorded before the given time, at most limit of them,
-// oldest first, and the cleared alerts whose newest entry goes with them. It
-// returns how many entries it removed; call it again while that equals limit.
-// Active alerts stay, whatever their age.
-func (l *Ledger) Trim(before time.Time, limit int) (removed int, err error) {
-	until := before.UnixMilli()
-	err = l.wait(func(b *batch) error {
-		log, keys, alerts := b.tx.Bucket(bucketLog), b.tx.Bucket(bucketKeys), b.tx.Bucket(bucketAlerts)
-		var gone [][]byte
-		c := log.Cursor()
-		for k, v := c.First(); k != nil && len(gone) < limit; k, v = c.Next() {
-			if len(v) >= 8 && int64(binary.BigEndian.Uint64(v)) >= until {
-				break
-			}
-			e, err := decodeEntry(binary.BigEndian.Uint64(k), v, nil)
-			if err != nil {
-				return err
-			}
-			if err := keys.Delete(hashKey(&e.Transition)); err != nil {
-				return err
-			}
-			gone = append(gone, bytes.Clone(k))
-			cur := alerts.Get([]byte(e.Alert.ID))
-			if e.Alert.State == alert.Active || len(cur) < 8 || binary.BigEndian.Uint64(cur) != e.Sequence {
-				continue
-			}
-			if err := b.unindex(&e.Alert); err != nil {
-				return err
-			}
-			if err := alerts.Delete([]byte(e.Alert.ID)); err != nil {
-				return err
-			}
-		}
-		for _, k := range gone {
-			if err := log.Delete(k); err != nil {
-				return err
-			}
-			b.first = binary.BigEndian.Uint64(k) + 1
-		}
-		removed = len(gone)
-		return nil
-	})
-	return removed, err
 }

@@ -22,8 +22,9 @@
 //     never is on disk without it.
 //   - A transition whose key ([alert.Transition.Key]) is known gets no second
 //     entry. So a replay after a crash raises nothing twice.
-//   - What people did to an alert (acknowledged, shelved, suppressed) outlives
-//     the transitions that rules append to it.
+//   - What people did to an alert outlives the transitions that rules append to
+//     it, and a replay that raises it again; see [Ledger.Act]. Holds (shelving,
+//     maintenance, out of service) are applied as a transition is written.
 //   - After a failed commit nothing more is accepted: Err, and every call that
 //     writes, returns that error until the process is started anew. The file is
 //     never set aside, emptied or repaired by the program.
@@ -35,7 +36,7 @@
 // with one fsync. The queue before it is bounded; Append blocks while it is
 // full. Reads are short bbolt transactions; the newest entries come from memory.
 //
-// # Layout, format version 1
+// # Layout, format version 2
 //
 // Integers in keys are big endian, so that bbolt's order is theirs; times are
 // milliseconds since the Unix epoch, in keys with the sign bit flipped.
@@ -43,7 +44,7 @@
 //	meta      version            u32
 //	          generations        JSON [{"id": ..., "first": sequence}, ...]
 //	log       sequence u64       recorded i64 | JSON of the transition
-//	keys      hash of key, 16 B  sequence u64
+//	keys      alert id 0 hash    sequence u64; the hash is 16 B of that of the key
 //	alerts    alert id           sequence u64 | recorded i64 | JSON of the transition
 //	starts    start i64 | id     index value, see index.go: what a list filters by
 //	active    start i64 | id     the same, for those that are active
@@ -54,8 +55,11 @@
 //	edges     edge               JSON of the [EdgeRecord]
 //	gaps      edge 0 hash 16 B   JSON of the [Gap]
 //	events    number u64         JSON of the [Event]
+//	holds     hold id            JSON of the [alert.Hold], while it stands
+//	endedholds end i64 | id      the same, once it has ended
 //
-// A program reads its own format version and older ones. A file of a newer
+// A program reads its own format version, and brings files of older ones to it
+// when it opens them, in one transaction (see migrate.go). A file of a newer
 // version is refused with [ErrVersion]; it is not damaged. JSON values may gain
 // fields within a version.
 package ledger

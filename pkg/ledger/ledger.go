@@ -25,7 +25,7 @@ import (
 const FileName = "ledger.db"
 
 // FormatVersion is the version of the layout that this program writes.
-const FormatVersion = 1
+const FormatVersion = 2
 
 // The errors that callers branch on.
 var (
@@ -108,6 +108,8 @@ type Ledger struct {
 	first, last uint64 // sequences; first = last+1 when the log is empty
 	recent      []alert.Entry
 	counts      counters
+	holds       []alert.Hold     // that stand; replaced, never changed
+	tests       map[string]int64 // active tests: when they end, by id
 	changed     chan struct{}
 }
 
@@ -135,6 +137,8 @@ var (
 	bucketEdges     = []byte("edges")
 	bucketGaps      = []byte("gaps")
 	bucketEvents    = []byte("events")
+	bucketHolds     = []byte("holds")
+	bucketEnded     = []byte("endedholds")
 
 	keyVersion     = []byte("version")
 	keyGenerations = []byte("generations")
@@ -143,7 +147,7 @@ var (
 func allBuckets() [][]byte {
 	return [][]byte{
 		bucketMeta, bucketLog, bucketKeys, bucketAlerts, bucketStarts, bucketActive, bucketPositions,
-		bucketState, bucketSchemas, bucketRuleSets, bucketEdges, bucketGaps, bucketEvents,
+		bucketState, bucketSchemas, bucketRuleSets, bucketEdges, bucketGaps, bucketEvents, bucketHolds, bucketEnded,
 	}
 }
 
@@ -202,26 +206,25 @@ func openDB(path string) (db *bolt.DB, err error) {
 // load checks the version, makes what is missing and reads what is held in
 // memory.
 func (l *Ledger) load() error {
-	fresh := false
+	version := uint32(0) // fresh
 	err := l.db.View(func(tx *bolt.Tx) error {
 		meta := tx.Bucket(bucketMeta)
 		if meta == nil {
-			fresh = true
 			return nil
 		}
 		v := meta.Get(keyVersion)
 		if len(v) != 4 {
 			return errors.New("it has no format version: no ledger of this program")
 		}
-		if n := binary.BigEndian.Uint32(v); n > FormatVersion {
-			return fmt.Errorf("%w (its format is %d, this program knows up to %d); run the newer langbiang-hub", ErrVersion, n, FormatVersion)
+		if version = binary.BigEndian.Uint32(v); version > FormatVersion {
+			return fmt.Errorf("%w (its format is %d, this program knows up to %d); run the newer langbiang-hub", ErrVersion, version, FormatVersion)
 		}
 		return nil
 	})
 	if err != nil {
 		return err
 	}
-	if err := l.db.Update(func(tx *bolt.Tx) error { return prepare(tx, fresh) }); err != nil {
+	if err := l.db.Update(func(tx *bolt.Tx) error { return prepare(tx, version) }); err != nil {
 		return err
 	}
 	return l.db.View(func(tx *bolt.Tx) error {
@@ -239,27 +242,39 @@ func (l *Ledger) load() error {
 			l.first = binary.BigEndian.Uint64(k)
 		}
 		l.counts = newCounters()
-		return tx.Bucket(bucketActive).ForEach(func(_, v []byte) error {
+		err := tx.Bucket(bucketActive).ForEach(func(_, v []byte) error {
 			if ix, ok := decodeIndex(v); ok {
-				l.counts.add(ix, 1)
+				l.counts.add(&ix, 1)
 			}
 			return nil
 		})
+		if err != nil {
+			return err
+		}
+		return l.loadHolds(tx)
 	})
 }
 
-func prepare(tx *bolt.Tx, fresh bool) error {
+// prepare brings the file to this program's format: 0 is that of an empty one.
+func prepare(tx *bolt.Tx, version uint32) error {
 	for _, b := range allBuckets() {
 		if _, err := tx.CreateBucketIfNotExists(b); err != nil {
 			return err
 		}
 	}
-	if !fresh {
-		return nil
-	}
 	meta := tx.Bucket(bucketMeta)
-	if err := meta.Put(keyVersion, binary.BigEndian.AppendUint32(nil, FormatVersion)); err != nil {
-		return err
+	if version == 1 {
+		if err := migrate1(tx); err != nil {
+			return err
+		}
+	}
+	if version != FormatVersion {
+		if err := meta.Put(keyVersion, binary.BigEndian.AppendUint32(nil, FormatVersion)); err != nil {
+			return err
+		}
+	}
+	if version != 0 {
+		return nil
 	}
 	return putGenerations(meta, []Generation{{ID: newGenerationID(), First: 1}})
 }

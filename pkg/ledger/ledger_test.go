@@ -272,28 +272,6 @@ func TestListsPageNewestFirst(t *testing.T) {
 	}
 }
 
-func TestHumanActsOutliveTransitions(t *testing.T) {
-	l := open(t, t.TempDir(), Options{})
-	ack := step("a", "acknowledged", 10, 15, alert.Warning)
-	ack.Alert.Acknowledged = true
-	until := ms(99)
-	ack.Alert.ShelvedUntil = &until
-	check(t, l.Append(step("a", alert.Raised, 10, 10, alert.Warning)))
-	check(t, l.Append(ack))
-	check(t, l.Append(step("a", alert.SeverityChanged, 10, 20, alert.Critical)))
-	check(t, l.Flush())
-	a, _, err := l.Alert("a")
-	check(t, err)
-	if !a.Acknowledged || a.ShelvedUntil == nil || a.Severity != alert.Critical || a.Sequence != 3 {
-		t.Errorf("alert %+v", a)
-	}
-	entries, err := l.Entries(2, 1)
-	check(t, err)
-	if !entries[0].Alert.Acknowledged {
-		t.Error("the entry does not say so")
-	}
-}
-
 func TestTrimKeepsActiveAlertsAndNumbers(t *testing.T) {
 	dir := t.TempDir()
 	now := ms(1000)
@@ -455,7 +433,8 @@ func BenchmarkAppend(b *testing.B) {
 }
 
 func FuzzIndexValue(f *testing.F) {
-	f.Add(indexValue{active: true, severity: 3, end: 5, site: "24848", rule: "r"}.encode())
+	v := indexValue{active: true, severity: 3, held: alert.SuppressedState, end: 5, activations: 7, site: "24848", rule: "r", series: "e/d/p"}
+	f.Add(v.encode())
 	f.Fuzz(func(t *testing.T, data []byte) {
 		v, ok := decodeIndex(data)
 		if !ok {

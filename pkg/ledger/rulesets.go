@@ -72,6 +72,11 @@ func (l *Ledger) DropRuleSets(passed int64) (dropped int, err error) {
 	return dropped, err
 }
 
+// DeleteRuleSet removes a set that has not been used.
+func (l *Ledger) DeleteRuleSet(id string, from int64) error {
+	return l.wait(func(b *batch) error { return b.tx.Bucket(bucketRuleSets).Delete(indexKey(from, id)) })
+}
+
 func sortGaps(gs []Gap) {
 	slices.SortStableFunc(gs, func(a, b Gap) int {
 		return cmp.Or(strings.Compare(a.Edge, b.Edge), a.Recorded.Compare(b.Recorded))

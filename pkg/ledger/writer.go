@@ -30,6 +30,7 @@ type batch struct {
 	duplicates     int
 	indexed        []indexChange
 	newGenerations []Generation
+	newHolds       *[]alert.Hold // nil: as they were
 }
 
 type indexChange struct {
@@ -144,7 +145,7 @@ func (l *Ledger) commit(ops []op) error {
 		return err
 	}
 	began := time.Now()
-	b := &batch{l: l, recorded: l.o.Now()}
+	b := &batch{l: l, recorded: l.o.Now().UTC().Truncate(time.Millisecond)}
 	b.first, b.last = l.bounds()
 	err := l.update(func(tx *bolt.Tx) error {
 		b.tx = tx
@@ -201,8 +202,19 @@ func (l *Ledger) publish(b *batch) {
 	if b.newGenerations != nil {
 		l.generations = b.newGenerations
 	}
-	for _, c := range b.indexed {
-		l.counts.add(c.index, c.by)
+	if b.newHolds != nil {
+		l.holds = *b.newHolds
+	}
+	for i := range b.indexed {
+		l.counts.add(&b.indexed[i].index, b.indexed[i].by)
+	}
+	for i := range b.entries {
+		switch a := &b.entries[i].Alert; {
+		case a.Test && a.State == alert.Active && a.TestUntil != nil:
+			l.tests[a.ID] = a.TestUntil.UnixMilli()
+		case a.Test:
+			delete(l.tests, a.ID)
+		}
 	}
 	l.first, l.last = b.first, b.last
 	if len(b.entries) == 0 {

@@ -95,6 +95,26 @@ func (e *Engine) Add(s Effective) error {
 	return nil
 }
 
+// Drop forgets the sets that took effect before the newest one with From at or
+// below t, and returns how many. The one that is then the oldest holds for
+// everything before, too.
+func (e *Engine) Drop(t int64) int {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	old := *e.sets.Load()
+	n := 0
+	for n+1 < len(old) && old[n+1].From <= t {
+		n++
+	}
+	if n == 0 {
+		return 0
+	}
+	sets := slices.Clone(old[n:])
+	sets[0].From = Always
+	e.sets.Store(&sets)
+	return n
+}
+
 // Sets returns the sets in the order in which they take effect.
 func (e *Engine) Sets() []Effective { return slices.Clone(*e.sets.Load()) }
 

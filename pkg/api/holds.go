@@ -1,0 +1,95 @@
+package api
+
+import (
+	"net/http"
+	"time"
+
+	"github.com/langbiang/langbiang/pkg/alert"
+)
+
+func (h *Handler) listHolds(w http.ResponseWriter, r *http.Request) {
+	if !h.allow(w, r, "ended", "kind") {
+		return
+	}
+	holds, err := h.cfg.Acts.Holds(r.URL.Query().Get("ended") == "true")
+	if err != nil {
+		h.internal(w, r, err)
+		return
+	}
+	p := page[alert.Hold]{Items: []alert.Hold{}}
+	for _, x := range holds {
+		if wants(r, "kind", string(x.Kind)) {
+			p.Items = append(p.Items, x)
+		}
+	}
+	h.json(w, r, p)
+}
+
+// holdBody is the body of a hold.
+type holdBody struct {
+	ID     string         `json:"id"`
+	Kind   alert.HoldKind `json:"kind"`
+	Site   string         `json:"site"`
+	Edge   string         `json:"edge"`
+	Device string         `json:"device"`
+	Point  string         `json:"point"`
+	Rule   string         `json:"rule"`
+	Until  time.Time      `json:"until"`
+	For    string         `json:"for"`
+	Who    string         `json:"who"`
+	Why    string         `json:"why"`
+}
+
+func (h *Handler) postHold(w http.ResponseWriter, r *http.Request) {
+	var b holdBody
+	if !h.allow(w, r) || !h.body(w, r, &b) {
+		return
+	}
+	hold := alert.Hold{
+		ID: b.ID, Kind: b.Kind, Site: b.Site, Edge: b.Edge, Device: b.Device, Point: b.Point, Rule: b.Rule, Until: b.Until, Why: b.Why,
+	}
+	err := error(nil)
+	switch {
+	case b.For != "" && !b.Until.IsZero():
+		err = &alert.Refusal{Reason: alert.Invalid, What: "both until and for are given", Do: "give one of them"}
+	case b.Kind == alert.HoldEdgeOffline:
+		err = &alert.Refusal{Reason: alert.Invalid, What: "edge_offline is found by the hub itself", Do: "use maintenance or out_of_service"}
+	case b.For != "":
+		var until *time.Time
+		if until, err = duration(b.For, time.Now()); err == nil {
+			hold.Until = *until
+		}
+	}
+	if err == nil {
+		hold.Who, err = h.actor(r, b.Who)
+	}
+	if err == nil {
+		hold, err = h.cfg.Acts.PutHold(hold)
+	}
+	if err != nil {
+		h.refused(w, r, err)
+		return
+	}
+	h.json(w, r, hold)
+}
+
+func (h *Handler) endHold(w http.ResponseWriter, r *http.Request) {
+	var b struct {
+		Who string `json:"who"`
+		Why string `json:"why"`
+	}
+	if !h.allow(w, r) || !h.body(w, r, &b) {
+		return
+	}
+	who, err := h.actor(r, b.Who)
+	if err != nil {
+		h.refused(w, r, err)
+		return
+	}
+	hold, err := h.cfg.Acts.EndHold(r.PathValue("id"), who, b.Why)
+	if err != nil {
+		h.refused(w, r, err)
+		return
+	}
+	h.json(w, r, hold)
+}

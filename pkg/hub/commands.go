@@ -1,0 +1,137 @@
+package hub
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+	"os/user"
+	"time"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	"github.com/langbiang/langbiang/pkg/alert"
+	"github.com/langbiang/langbiang/pkg/api"
+	"github.com/langbiang/langbiang/pkg/internal/settings"
+)
+
+// The commands that ask the running hub for something, through its API.
+
+// ask posts a body to the running hub and decodes its answer. A problem document
+// becomes the error.
+func ask(ctx context.Context, plan *Plan, path string, body, answer any) error {
+	data, err := json.Marshal(body)
+	if err != nil {
+		return err
+	}
+	host, port, err := net.SplitHostPort(plan.Config.HTTP.Listen)
+	if err != nil {
+		return err
+	}
+	if ip := net.ParseIP(host); ip == nil && host != "localhost" || ip != nil && ip.IsUnspecified() {
+		host = "127.0.0.1"
+	}
+	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
+	defer cancel()
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://"+net.JoinHostPort(host, port)+path, bytes.NewReader(data))
+	if err != nil {
+		return err
+	}
+	req.Header.Set("Content-Type", "application/json")
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return fmt.Errorf("no hub answers at http.listen (%s): %w; start it with langbiang-hub run", plan.Config.HTTP.Listen, err)
+	}
+	defer func() { _ = resp.Body.Close() }()
+	data, err = io.ReadAll(io.LimitReader(resp.Body, 8<<20))
+	if err != nil {
+		return err
+	}
+	if resp.StatusCode == http.StatusOK {
+		return json.Unmarshal(data, answer)
+	}
+	var problem struct {
+		Title, Detail string
+		Faults        []api.Fault
+	}
+	if json.Unmarshal(data, &problem) != nil || problem.Title == "" {
+		return fmt.Errorf("the hub answered %s", resp.Status)
+	}
+	text := problem.Title + ": " + problem.Detail
+	for _, f := range problem.Faults {
+		text += "\n" + f.Message
+	}
+	return errors.New(text)
+}
+
+func reloadCommand() settings.Command[*Plan] {
+	return settings.Command[*Plan]{
+		Use: "reload", Short: "let the running hub read its rule files anew; a mistake changes nothing",
+		Run: func(ctx context.Context, c settings.Call, plan *Plan) error {
+			var st api.RulesStatus
+			if err := ask(ctx, plan, "/api/v1/rules/reload", struct{}{}, &st); err != nil {
+				return err
+			}
+			newest := st.Sets[len(st.Sets)-1]
+			text := "the rules say the same as before"
+			if st.Last.Changed && newest.From != nil {
+				text = "in force from " + newest.From.Format(time.RFC3339)
+			}
+			_, err := fmt.Fprintf(c.Stdout, "%s: %s\n", settings.Count(newest.Rules, "rule"), text)
+			return err
+		},
+	}
+}
+
+func fireCommand() settings.Command[*Plan] {
+	var f api.Fire
+	var severity string
+	var test bool
+	return settings.Command[*Plan]{
+		Use: "fire", Short: "raise a test alert through the running hub: --test RULE --series EDGE/DEVICE/POINT",
+		Flags: func(fs *pflag.FlagSet) {
+			fs.BoolVar(&test, "test", false, "the alert is a test, marked everywhere and left out of counts and statistics; must be given")
+			fs.StringVar(&f.Rule, "rule", "", "id of the rule; or the first argument")
+			fs.StringVar(&f.Series, "series", "", "EDGE/DEVICE/POINT, a series that the rule watches")
+			fs.StringVar(&severity, "severity", "", "info, warning, critical or emergency; the rule's lowest when not said")
+			fs.StringVar(&f.For, "for", "", "how long it stands, 1m when not said")
+			fs.StringVar(&f.Who, "who", "", "name of who tries it; the user of this machine when not said")
+			fs.StringVar(&f.Why, "why", "", "what it is for")
+		},
+		Args: cobra.MaximumNArgs(1),
+		Run: func(ctx context.Context, c settings.Call, plan *Plan) error {
+			if len(c.Args) == 1 {
+				f.Rule = c.Args[0]
+			}
+			switch {
+			case !test:
+				return fmt.Errorf("%w: only tests can be fired: add --test", settings.ErrUsage)
+			case f.Rule == "" || f.Series == "":
+				return fmt.Errorf("%w: name a rule and a series: langbiang-hub rules fire --test RULE --series EDGE/DEVICE/POINT", settings.ErrUsage)
+			}
+			if severity != "" {
+				var ok bool
+				if f.Severity, ok = alert.ParseSeverity(severity); !ok {
+					return fmt.Errorf("%w: severity %q is none of info, warning, critical, emergency", settings.ErrUsage, severity)
+				}
+			}
+			if f.Who == "" {
+				if u, err := user.Current(); err == nil {
+					f.Who = u.Username
+				}
+			}
+			var e alert.Entry
+			if err := ask(ctx, plan, "/api/v1/rules/"+url.PathEscape(f.Rule)+"/test", f, &e); err != nil {
+				return err
+			}
+			_, err := fmt.Fprintf(c.Stdout, "test alert %s (%s, entry %d) until %s\n", e.Alert.ID, e.Alert.Severity, e.Sequence, e.Alert.TestUntil.Format(time.RFC3339))
+			return err
+		},
+	}
+}
