@@ -81,13 +81,9 @@ func Load(path string, override func(*Config) error) (*Plan, error) {
 			return nil, err
 		}
 	}
-	catalogue, err := firmwareprofiles.FS.ReadFile("quantities.yaml")
+	quantities, err := catalogue()
 	if err != nil {
-		return nil, fmt.Errorf("embedded catalogue: %w", err)
-	}
-	quantities, err := profile.ParseQuantities("quantities.yaml", catalogue)
-	if err != nil {
-		return nil, fmt.Errorf("embedded catalogue: %w", err)
+		return nil, err
 	}
 	c := &checker{doc: doc, cfg: &cfg, quantities: maps.Clone(quantities), errs: errs}
 	c.settings()
@@ -102,6 +98,19 @@ func Load(path string, override func(*Config) error) (*Plan, error) {
 		return nil, err
 	}
 	return plan, nil
+}
+
+// catalogue returns the embedded quantities.
+func catalogue() (telemetry.Quantities, error) {
+	data, err := firmwareprofiles.FS.ReadFile("quantities.yaml")
+	if err != nil {
+		return nil, fmt.Errorf("embedded catalogue: %w", err)
+	}
+	q, err := profile.ParseQuantities("quantities.yaml", data)
+	if err != nil {
+		return nil, fmt.Errorf("embedded catalogue: %w", err)
+	}
+	return q, nil
 }
 
 // relative resolves a path of the file against the file's folder.

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"io"
 
+	"github.com/spf13/cobra"
+
 	"github.com/langbiang/langbiang/pkg/internal/settings"
 )
 
@@ -22,6 +24,7 @@ func Main(ctx context.Context, version string, args []string, stdout, stderr io.
 			{Use: "run", Short: "run the agent until it is told to stop", Run: run},
 			checkCommand(), statusCommand(), readCommand(), whyCommand(), planCommand(), doctorCommand(),
 		},
+		Extra: []func(settings.Call) *cobra.Command{profilesCommand},
 	}
 	return p.Main(ctx, args, stdout, stderr)
 }

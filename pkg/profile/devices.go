@@ -55,7 +55,7 @@ func WriteDevices(w io.Writer, lib *Library) error {
 		_, _ = fmt.Fprintf(out, "\n## %s · %s\n\n| profile | device | measures | firmware | checked against |\n| --- | --- | --- | --- | --- |\n", c.en, c.vi)
 		for _, p := range list {
 			_, _ = fmt.Fprintf(out, "| `%s` | **%s %s**<br>%s<br>%s | %s | %s | %s |\n", p.ID, p.Vendor, p.Model, p.Title.EN, p.Title.VI,
-				strings.Join(p.measures(), ", "), p.firmwareCell(), p.Tested)
+				strings.Join(p.Measures(), ", "), p.firmwareCell(), p.Tested)
 		}
 	}
 	_, _ = out.WriteString("\n## What surprises\n")
@@ -71,9 +71,9 @@ func WriteDevices(w io.Writer, lib *Library) error {
 	return out.Flush()
 }
 
-// measures lists the quantities of a profile in the order of its points, each
+// Measures lists the quantities of a profile in the order of its points, each
 // once.
-func (p *Profile) measures() (ids []string) {
+func (p *Profile) Measures() (ids []string) {
 	add := func(points []Point) {
 		for i := range points {
 			if !slices.Contains(ids, points[i].Quantity) {
