@@ -24,7 +24,7 @@ func Main(ctx context.Context, version string, args []string, stdout, stderr io.
 			{Use: "run", Short: "run the agent until it is told to stop", Run: run},
 			checkCommand(), statusCommand(), readCommand(), whyCommand(), planCommand(), doctorCommand(),
 		},
-		Extra: []func(settings.Call) *cobra.Command{profilesCommand},
+		Extra: []func(settings.Call) *cobra.Command{profilesCommand, scanCommand},
 	}
 	return p.Main(ctx, args, stdout, stderr)
 }

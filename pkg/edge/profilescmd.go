@@ -135,7 +135,7 @@ func (s *shelf) list(words []string) error {
 	_ = w.Flush()
 	_, _ = fmt.Fprintf(s.call.Stderr, "%s\n", settings.Count(n, "profile"))
 	if faulty > 0 {
-		return fmt.Errorf("%s faulty; langbiang-edge profiles test says all of it", settings.Count(faulty, "profile"))
+		_, _ = fmt.Fprintf(s.call.Stderr, "%s faulty; langbiang-edge profiles test says all of it\n", settings.Count(faulty, "profile"))
 	}
 	return nil
 }

@@ -229,7 +229,7 @@ func (c *fixtureCheck) identify(f *Fixture, st *state, at func(...any) []any) st
 	switch {
 	case v.Revision >= 0:
 		took = id.Revisions[v.Revision].ID
-	case v.Model && len(c.p.Firmware) < 2:
+	case v.Model && !c.p.TellsRevision():
 		took = "model"
 	}
 	if f.Takes != "" && f.Takes != took {
@@ -421,14 +421,14 @@ func (c *fixtureCheck) compare(f *Fixture, got map[string]outcome, at func(...an
 		reason, isBad := f.Bad[id]
 		switch {
 		case isBad && (!o.q.IsBad() || o.q.Reason().String() != reason):
-			c.fail(at("bad", id), fmt.Sprintf("is %s, value %v %q", o.q, o.value, o.text), "")
+			c.fail(at("bad", id), fmt.Sprintf("comes out as %s, %v %q, not as bad: %s", o.q, o.value, o.text, reason), "")
 		case isBad:
 		case o.q.IsBad():
 			c.fail(at(), fmt.Sprintf("%s is %s", id, o.q), "expect it under bad")
 		case isText && o.text != text:
-			c.fail(at("texts", id), fmt.Sprintf("is %q", o.text), "")
+			c.fail(at("texts", id), fmt.Sprintf("comes out as %q, not %q", o.text, text), "")
 		case number && math.Abs(o.value-want) > 1e-9*math.Max(1, math.Abs(want)):
-			c.fail(at("readings", id), fmt.Sprintf("is %v", o.value), "")
+			c.fail(at("readings", id), fmt.Sprintf("comes out as %v, not %v", o.value, want), "")
 		case !isText && !number:
 			c.fail(at(), fmt.Sprintf("%s is %v %q", id, o.value, o.text), "expect it under readings or texts")
 		}
@@ -456,6 +456,9 @@ func (c *fixtureCheck) coverage() {
 	for both := range c.seen {
 		_, id, _ := strings.Cut(both, " ")
 		inAny[id] = true
+	}
+	if len(c.p.Match) > 0 && !c.p.TellsRevision() && !c.took["model"] {
+		c.fail([]any{"fixtures"}, "none is taken for the model by itself", "write takes: model")
 	}
 	for i := range c.p.Firmware {
 		rev := &c.p.Firmware[i]

@@ -104,7 +104,7 @@ func TestFixturesThatDoNotFitAreAnswered(t *testing.T) {
 	}
 	for name, c := range map[string]struct{ text, want string }{
 		"none":          {"fixtures: []", "f.yaml:1:11: fixtures: must hold at least one\nf.yaml:1:11: fixtures: none has the point air_temperature\nf.yaml:1:11: fixtures: none has the point relative_humidity"},
-		"another value": {"fixtures: [{name: x, source: y, input: {1: [305, 1001]}, readings: {air_temperature: 30, relative_humidity: 100}}]", "f.yaml:1:12: fixtures[0]: relative_humidity is bad: out_of_range; expect it under bad\nf.yaml:1:86: fixtures[0].readings.air_temperature: is 30.5"},
+		"another value": {"fixtures: [{name: x, source: y, input: {1: [305, 1001]}, readings: {air_temperature: 30, relative_humidity: 100}}]", "f.yaml:1:12: fixtures[0]: relative_humidity is bad: out_of_range; expect it under bad\nf.yaml:1:86: fixtures[0].readings.air_temperature: comes out as 30.5, not 30"},
 		"not expected":  {"fixtures: [{name: x, source: y, input: {0x1: [305, 1]}, readings: {air_temperature: 30.5, humidity: 0.1}}]", "f.yaml:1:12: fixtures[0]: relative_humidity is 0.1 \"\"; expect it under readings or texts\nf.yaml:1:101: fixtures[0].readings.humidity: is not given; did you mean \"relative_humidity\"?"},
 		"unknown":       {"fixtures: [{name: x, source: y, revision: r}]", "f.yaml:1:11: fixtures: none has the point air_temperature\nf.yaml:1:11: fixtures: none has the point relative_humidity\nf.yaml:1:12: fixtures[0]: revision: generic/xy-md02 has no revisions; leave it away"},
 	} {

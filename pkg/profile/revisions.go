@@ -208,7 +208,7 @@ func (p *Profile) ResolveDevice(revision string, with map[string]string) (*Resol
 	if r.Identify = p.Identification(with2); r.Identify == nil {
 		return r, nil
 	}
-	if len(p.Firmware) < 2 {
+	if !p.TellsRevision() {
 		return r, nil // the model alone is told
 	}
 	all := make([][]Point, len(p.Firmware))
