@@ -5,10 +5,11 @@ import (
 	"errors"
 	"io"
 
-	"github.com/spf13/cobra"
-
 	"github.com/langbiang/langbiang/pkg/internal/settings"
 )
+
+// defaultPath is where edge.yaml stands when --config does not say.
+const defaultPath = "/etc/langbiang/edge.yaml"
 
 // Main runs the command line of langbiang-edge and returns its exit status: 0
 // fine, 1 it failed, 2 the configuration or the call is wrong.
@@ -16,15 +17,15 @@ func Main(ctx context.Context, version string, args []string, stdout, stderr io.
 	defaults := DefaultConfig()
 	p := settings.Program[*Plan]{
 		Name: "langbiang-edge", Short: "The Langbiang agent: reads the devices of a gateway and sends their readings to the hub",
-		Version: version, ConfigPath: "/etc/langbiang/edge.yaml", Defaults: &defaults,
+		Version: version, ConfigPath: defaultPath, Defaults: &defaults,
 		Load: func(path string, o *settings.Overrides) (*Plan, error) {
 			return Load(path, func(c *Config) error { return o.Apply(c) })
 		},
 		Commands: []settings.Command[*Plan]{
 			{Use: "run", Short: "run the agent until it is told to stop", Run: run},
 			checkCommand(), statusCommand(), readCommand(), whyCommand(), planCommand(), doctorCommand(),
+			profilesCommand(), scanCommand(),
 		},
-		Extra: []func(settings.Call) *cobra.Command{profilesCommand, scanCommand},
 	}
 	return p.Main(ctx, args, stdout, stderr)
 }

@@ -1,6 +1,7 @@
 package edge
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -11,6 +12,7 @@ import (
 	"text/tabwriter"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	firmwareprofiles "github.com/langbiang/langbiang/firmware-profiles"
 	"github.com/langbiang/langbiang/pkg/internal/settings"
@@ -31,9 +33,9 @@ type shelf struct {
 	own []string // folders that were found
 }
 
-func (s *shelf) flags(cmd *cobra.Command) {
-	cmd.PersistentFlags().StringVar(&s.config, "config", s.call.Config, "edge.yaml whose profiles: folders are looked into, when it is there")
-	cmd.PersistentFlags().StringArrayVar(&s.folders, "folder", nil, "folder with profiles of your own, VENDOR/MODEL.yaml; may be given several times")
+func (s *shelf) flags(f *pflag.FlagSet) {
+	f.StringVar(&s.config, "config", defaultPath, "edge.yaml whose profiles: folders are looked into, when it is there")
+	f.StringArrayVar(&s.folders, "folder", nil, "folder with profiles of your own, VENDOR/MODEL.yaml; may be given several times")
 }
 
 // open finds the folders. Of an edge.yaml nothing but profiles: is read: whatever
@@ -63,7 +65,7 @@ func (s *shelf) open() (err error) {
 	}
 	for _, dir := range s.folders {
 		if err := add(dir); err != nil {
-			return fmt.Errorf("--folder: %w", err)
+			return settings.Usagef("--folder: %v", err)
 		}
 	}
 	s.lib = profile.Open(s.q, trees...)
@@ -78,26 +80,40 @@ func (s *shelf) mine(id string) bool {
 	})
 }
 
-func profilesCommand(c settings.Call) *cobra.Command {
-	s := &shelf{call: c}
-	root := &cobra.Command{Use: "profiles", Short: "what is known of devices: list, show, and test profiles"}
-	s.flags(root)
-	list := &cobra.Command{
-		Use: "list [WORD...]", Short: "the profiles that hold all of the words in their names, titles or quantities",
-		RunE: func(_ *cobra.Command, words []string) error { return s.list(words) },
+func profilesCommand() settings.Command[*Plan] {
+	s := &shelf{}
+	lang := ""
+	with := func(run func() error) func(context.Context, settings.Call) error {
+		return func(_ context.Context, c settings.Call) error {
+			s.call = c
+			if err := s.open(); err != nil {
+				return err
+			}
+			return run()
+		}
 	}
-	var lang string
-	show := &cobra.Command{
-		Use: "show VENDOR/MODEL", Short: "what a profile reads, how the agent tells its firmware, and what surprises", Args: cobra.ExactArgs(1),
-		RunE: func(_ *cobra.Command, args []string) error { return s.show(args[0], lang) },
+	return settings.Command[*Plan]{
+		Use: "profiles", Short: "what is known of devices: list, show, and test profiles",
+		Commands: []settings.Command[*Plan]{
+			{
+				Use: "list [WORD...]", Short: "the profiles that hold all of the words in their names, titles or quantities",
+				Args: cobra.ArbitraryArgs, Flags: s.flags, Free: with(s.list),
+			},
+			{
+				Use: "show VENDOR/MODEL", Short: "what a profile reads, how the agent tells its firmware, and what surprises",
+				Args: cobra.ExactArgs(1),
+				Flags: func(f *pflag.FlagSet) {
+					s.flags(f)
+					f.StringVar(&lang, "lang", language(os.Getenv("LANG")), "vi or en")
+				},
+				Free: with(func() error { return s.show(s.call.Args[0], lang) }),
+			},
+			{
+				Use: "test [VENDOR/MODEL | FILE | FOLDER]...", Short: "check profiles and run their fixtures; without a name those of your own folders, or all built-in ones",
+				Args: cobra.ArbitraryArgs, Flags: s.flags, Free: with(s.test),
+			},
+		},
 	}
-	show.Flags().StringVar(&lang, "lang", language(os.Getenv("LANG")), "vi or en")
-	test := &cobra.Command{
-		Use: "test [VENDOR/MODEL | FILE | FOLDER]...", Short: "check profiles and run their fixtures; without a name those of your own folders, or all built-in ones",
-		RunE: func(_ *cobra.Command, names []string) error { return s.test(names) },
-	}
-	root.AddCommand(list, show, test)
-	return root
 }
 
 func language(env string) string {
@@ -107,10 +123,8 @@ func language(env string) string {
 	return "en"
 }
 
-func (s *shelf) list(words []string) error {
-	if err := s.open(); err != nil {
-		return err
-	}
+func (s *shelf) list() error {
+	words := s.call.Args
 	w := tabwriter.NewWriter(s.call.Stdout, 0, 8, 2, ' ', 0)
 	_, _ = fmt.Fprintln(w, "PROFILE\tFOR\tOVER\tFIRMWARE\tDEVICE")
 	n, faulty := 0, 0
@@ -118,7 +132,7 @@ func (s *shelf) list(words []string) error {
 		p, err := s.lib.Get(id)
 		if err != nil {
 			faulty++
-			_, _ = fmt.Fprintf(w, "%s\t-\t-\t-\tfaulty: %s\n", id, firstLine(err))
+			_, _ = fmt.Fprintf(w, "%s\t-\t-\t-\tfaulty: %s\n", id, firstLine(err.Error()))
 			continue
 		}
 		text := strings.ToLower(strings.Join(append([]string{id, p.Vendor, p.Model, p.Title.EN, p.Title.VI, p.Category, p.Protocol}, p.Measures()...), " "))
@@ -161,18 +175,12 @@ func firmwareOf(p *profile.Profile) string {
 	return "-"
 }
 
-func firstLine(err error) string {
-	line, _, _ := strings.Cut(err.Error(), "\n")
-	return line
-}
 
 // tested is what came of testing one profile.
 type tested struct{ passed, failed, without int }
 
-func (s *shelf) test(names []string) error {
-	if err := s.open(); err != nil {
-		return err
-	}
+func (s *shelf) test() error {
+	names := s.call.Args
 	var t tested
 	if len(names) == 0 {
 		for _, id := range s.lib.IDs() {

@@ -15,9 +15,6 @@ import (
 
 // show prints what a technician wants to know of a profile.
 func (s *shelf) show(id, lang string) error {
-	if err := s.open(); err != nil {
-		return err
-	}
 	p, err := s.lib.Get(id)
 	if err != nil {
 		return err

@@ -2,7 +2,6 @@ package edge
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"net/url"
 	"os"
@@ -13,6 +12,7 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"github.com/langbiang/langbiang/pkg/driver/modbus"
 	"github.com/langbiang/langbiang/pkg/driver/mqtt"
@@ -36,9 +36,9 @@ type scanner struct {
 	plan *Plan // nil when no edge.yaml is needed
 }
 
-func scanCommand(c settings.Call) *cobra.Command {
-	s := &scanner{shelf: shelf{call: c}}
-	cmd := &cobra.Command{
+func scanCommand() settings.Command[*Plan] {
+	s := &scanner{}
+	return settings.Command[*Plan]{
 		Use:   "scan [CONNECTION]",
 		Short: "find out which devices are on a line or at a broker, and of which profiles they are",
 		Long: `Finds out which devices are on a line or publish to a broker, and of which
@@ -52,21 +52,23 @@ profiles they are. It only reads. On a serial line the agent must not be running
 What was found is written as YAML to standard output; --add puts it into
 edge.yaml. Ctrl-C ends the scan and writes what was found until then.`,
 		Args: cobra.MaximumNArgs(1),
-		RunE: func(cmd *cobra.Command, args []string) error { return s.run(cmd.Context(), args) },
+		Flags: func(f *pflag.FlagSet) {
+			s.flags(f)
+			f.StringVar(&s.modbus, "modbus", "", "tcp:HOST[:PORT], rtu:DEVICE, ascii:DEVICE, rtu-over-tcp:HOST:PORT or ascii-over-tcp:HOST:PORT")
+			f.StringVar(&s.mqtt, "mqtt", "", "address of a broker: mqtt://[USER:PASSWORD@]HOST[:PORT] or mqtts://")
+			f.StringVar(&s.units, "units", "", "Modbus unit ids to ask, 1-20,144 for example; all when not said")
+			f.DurationVar(&s.timeout, "timeout", 300*time.Millisecond, "how long to wait for a unit that may not be there")
+			f.DurationVar(&s.listen, "listen", 30*time.Second, "how long to listen to a broker")
+			f.IntVar(&s.baud, "baud", 0, "with --modbus on a serial line: its speed; 9600 when not said")
+			f.StringVar(&s.parity, "parity", "", "with --modbus on a serial line: none, even or odd; none when not said")
+			f.IntVar(&s.stopBits, "stop-bits", 0, "with --modbus on a serial line: 1 or 2; 1 when not said")
+			f.BoolVar(&s.add, "add", false, "add what was found to edge.yaml")
+		},
+		Free: func(ctx context.Context, c settings.Call) error {
+			s.call = c
+			return s.run(ctx, c.Args)
+		},
 	}
-	s.flags(cmd)
-	f := cmd.Flags()
-	f.StringVar(&s.modbus, "modbus", "", "tcp:HOST[:PORT], rtu:DEVICE, ascii:DEVICE, rtu-over-tcp:HOST:PORT or ascii-over-tcp:HOST:PORT")
-	f.StringVar(&s.mqtt, "mqtt", "", "address of a broker: mqtt://[USER:PASSWORD@]HOST[:PORT] or mqtts://")
-	f.StringVar(&s.units, "units", "", "Modbus unit ids to ask, 1-20,144 for example; all when not said")
-	f.DurationVar(&s.timeout, "timeout", 300*time.Millisecond, "how long to wait for a unit that may not be there")
-	f.DurationVar(&s.listen, "listen", 30*time.Second, "how long to listen to a broker")
-	f.IntVar(&s.baud, "baud", 0, "with --modbus on a serial line: its speed; 9600 when not said")
-	f.StringVar(&s.parity, "parity", "", "with --modbus on a serial line: none, even or odd; none when not said")
-	f.IntVar(&s.stopBits, "stop-bits", 0, "with --modbus on a serial line: 1 or 2; 1 when not said")
-	f.BoolVar(&s.add, "add", false, "add what was found to edge.yaml")
-	cmd.MarkFlagsMutuallyExclusive("modbus", "mqtt")
-	return cmd
 }
 
 // target is what is scanned: one of its kinds is set.
@@ -78,11 +80,22 @@ type target struct {
 }
 
 func (s *scanner) run(ctx context.Context, args []string) error {
-	if len(args) == 0 && s.modbus == "" && s.mqtt == "" {
-		return errors.New("what is to be scanned? Name a connection of edge.yaml, or give --modbus or --mqtt; langbiang-edge scan --help shows how")
+	given := 0
+	for _, what := range []bool{len(args) > 0, s.modbus != "", s.mqtt != ""} {
+		if what {
+			given++
+		}
 	}
-	if len(args) > 0 && s.modbus+s.mqtt != "" {
-		return errors.New("give a connection of edge.yaml, or --modbus or --mqtt, not both")
+	switch {
+	case given == 0:
+		return settings.Usagef("what is to be scanned? Name a connection of edge.yaml, or give --modbus or --mqtt; langbiang-edge scan --help shows how")
+	case given > 1:
+		return settings.Usagef("give one of: a connection of edge.yaml, --modbus, --mqtt")
+	case s.timeout < 10*time.Millisecond || s.timeout > time.Minute || s.listen < time.Second || s.listen > 24*time.Hour:
+		return settings.Usagef("--timeout is 10ms to 1m, --listen 1s to 24h")
+	}
+	if _, err := parseUnits(s.units); err != nil {
+		return err
 	}
 	if err := s.open(); err != nil {
 		return err
@@ -100,7 +113,7 @@ func (s *scanner) run(ctx context.Context, args []string) error {
 	}
 	known, faulty := scan.Open(s.lib, s.q)
 	for _, err := range faulty {
-		s.say("left out: %s", firstLine(err))
+		s.say("left out: %s", firstLine(err.Error()))
 	}
 	var found []scan.Finding
 	began := time.Now()
@@ -145,7 +158,7 @@ func (s *scanner) target(args []string) (t target, err error) {
 			for _, c := range s.plan.Connections {
 				ids = append(ids, c.ID)
 			}
-			return t, fmt.Errorf("%s has no connection %q; there are %s", s.config, args[0], orText(strings.Join(ids, ", "), "none"))
+			return t, settings.Usagef("%s has no connection %q; there are %s", s.config, args[0], orText(strings.Join(ids, ", "), "none"))
 		}
 		t.id = args[0]
 		t.modbus, _ = s.plan.Connections[i].Source.(*modbus.Config)
@@ -193,7 +206,7 @@ func (s *scanner) same(t *target) string {
 func (s *scanner) modbusTarget() (*modbus.Config, error) {
 	transport, where, ok := strings.Cut(s.modbus, ":")
 	if !ok || !slices.Contains(modbus.Transports(), transport) {
-		return nil, fmt.Errorf("--modbus %q: write %s, a colon, and the address or serial device", s.modbus, strings.Join(modbus.Transports(), ", "))
+		return nil, settings.Usagef("--modbus %q: write %s, a colon, and the address or serial device", s.modbus, strings.Join(modbus.Transports(), ", "))
 	}
 	c := &modbus.Config{Transport: transport, Baud: s.baud, Parity: s.parity, StopBits: s.stopBits}
 	if strings.HasSuffix(transport, "tcp") {
@@ -202,7 +215,7 @@ func (s *scanner) modbusTarget() (*modbus.Config, error) {
 		c.Port = where
 	}
 	for _, p := range c.Validate() {
-		return nil, fmt.Errorf("--modbus %s: %w", s.modbus, p)
+		return nil, settings.Usagef("--modbus %s: %v", s.modbus, p)
 	}
 	c.ApplyDefaults()
 	return c, nil
@@ -230,14 +243,17 @@ func brokerTarget(address string) (*mqtt.Config, error) {
 		c.URL = u.String()
 	}
 	for _, p := range c.Validate() {
-		return nil, fmt.Errorf("--mqtt: %s: %s", p.Field, p.Msg)
+		return nil, settings.Usagef("--mqtt: %s: %s", p.Field, p.Msg)
 	}
 	c.ApplyDefaults()
 	return c, nil
 }
 
-// parseUnits reads 1-20,144.
+// parseUnits reads 1-20,144; an empty text means all.
 func parseUnits(text string) (units []int, err error) {
+	if text == "" {
+		return scan.AllUnits(), nil
+	}
 	for part := range strings.SplitSeq(text, ",") {
 		low, high, isRange := strings.Cut(strings.TrimSpace(part), "-")
 		a, err1 := strconv.Atoi(low)
@@ -247,7 +263,7 @@ func parseUnits(text string) (units []int, err error) {
 			b, err2 = strconv.Atoi(high)
 		}
 		if err1 != nil || err2 != nil || a < 0 || b > 255 || a > b {
-			return nil, fmt.Errorf("--units %q: write unit ids from 0 to 255, 1-20,144 for example", text)
+			return nil, settings.Usagef("--units %q: write unit ids from 0 to 255, 1-20,144 for example", text)
 		}
 		for u := a; u <= b; u++ {
 			units = append(units, u)
@@ -258,12 +274,9 @@ func parseUnits(text string) (units []int, err error) {
 
 // line scans a Modbus line.
 func (s *scanner) line(ctx context.Context, t target, known scan.Known) ([]scan.Finding, error) {
-	units := scan.AllUnits()
-	if s.units != "" {
-		var err error
-		if units, err = parseUnits(s.units); err != nil {
-			return nil, err
-		}
+	units, err := parseUnits(s.units)
+	if err != nil {
+		return nil, err
 	}
 	p, err := t.modbus.OpenProbe(ctx)
 	if err != nil {

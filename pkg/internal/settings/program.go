@@ -27,10 +27,6 @@ type Program[P any] struct {
 	// Load reads the file; o is to be applied over what it says.
 	Load     func(path string, o *Overrides) (P, error)
 	Commands []Command[P]
-	// Extra are commands that do not begin with a configuration that holds: they
-	// have arguments and flags of their own. An error of theirs is a failure; a
-	// wrong call is found before they run.
-	Extra []func(c Call) *cobra.Command
 }
 
 // Command is one of a program's commands: it has a Run, a Free or further
@@ -75,11 +71,6 @@ func (p *Program[P]) Main(ctx context.Context, args []string, stdout, stderr io.
 	ran := false
 	for i := range p.Commands {
 		root.AddCommand(p.command(&p.Commands[i], call, &ran))
-	}
-	for _, make := range p.Extra {
-		cmd := make(Call{Config: p.ConfigPath, Version: call.Version, Stdout: stdout, Stderr: stderr})
-		note(cmd, &ran)
-		root.AddCommand(cmd)
 	}
 	root.AddCommand(&cobra.Command{Use: "version", Short: "print the version", Args: cobra.NoArgs, RunE: func(*cobra.Command, []string) error {
 		_, err := fmt.Fprintf(stdout, "%s %s %s/%s %s\n", p.Name, call.Version, runtime.GOOS, runtime.GOARCH, runtime.Version())
@@ -136,19 +127,6 @@ type usageError string
 
 func (e usageError) Error() string        { return string(e) }
 func (e usageError) Is(target error) bool { return target == ErrUsage }
-
-// note makes a command, and those below it, say that they ran.
-func note(cmd *cobra.Command, ran *bool) {
-	if run := cmd.RunE; run != nil {
-		cmd.RunE = func(cmd *cobra.Command, args []string) error {
-			*ran = true
-			return run(cmd, args)
-		}
-	}
-	for _, sub := range cmd.Commands() {
-		note(sub, ran)
-	}
-}
 
 // report prints an error as its reader needs it and chooses the exit status.
 func (p *Program[P]) report(err error, ran bool, stderr io.Writer) int {
