@@ -175,7 +175,6 @@ func firmwareOf(p *profile.Profile) string {
 	return "-"
 }
 
-
 // tested is what came of testing one profile.
 type tested struct{ passed, failed, without int }
 
