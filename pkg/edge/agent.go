@@ -84,9 +84,11 @@ func Open(plan *Plan, version string, logger *slog.Logger) (a *Agent, err error)
 		return a, fmt.Errorf("log %s: %w", dir, err)
 	}
 	end := endOf(a.log)
-	source, err := clock.System()
-	if err != nil {
-		return a, fmt.Errorf("clock: %w", err)
+	source := plan.Clock
+	if source == nil {
+		if source, err = clock.System(); err != nil {
+			return a, fmt.Errorf("clock: %w", err)
+		}
 	}
 	a.clock = clock.New(source, clock.Options{TrustAlways: cfg.Clock.Trust == "always", Floor: end.watermark})
 	if a.boots, err = newBootTimes(a.log, a.clock, end); err != nil {

@@ -168,7 +168,9 @@ func (c *collector) Put(d *driver.Device, at time.Time, samples []driver.Sample)
 // stamp returns the time of a reading that arrives now: later than the
 // watermark that was given away, or the reading would come late by our own doing.
 func (c *collector) stamp() int64 {
-	c.stamped = max(c.clock.Now().Ms, c.watermark+1)
+	t := c.clock.Now()
+	c.follow(t)
+	c.stamped = max(t.Ms, c.watermark+1)
 	return c.stamped
 }
 
@@ -267,7 +269,11 @@ func (c *collector) cut(f *wire.Frame, quiet time.Duration) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	t := c.clock.Now()
-	c.step(t)
+	c.follow(t)
+	if away := t.Ms - c.watermark; away > stallAfter.Milliseconds() {
+		c.marks = append(c.marks, wire.Mark{Kind: wire.MarkStall, From: c.watermark, To: t.Ms})
+		c.forget() // values held at the hub end here
+	}
 	w := max(t.Ms, c.watermark, c.stamped) // a stamp may be a millisecond ahead of the clock
 	c.tick(w)
 	if len(c.pending)+len(c.held)+len(c.marks) == 0 && w-c.watermark < quiet.Milliseconds() {
@@ -299,9 +305,10 @@ func (c *collector) cut(f *wire.Frame, quiet time.Duration) bool {
 	return true
 }
 
-// step follows the clock into a new era, or from the time of this boot to true
-// time, and notes a stall.
-func (c *collector) step(t clock.Time) {
+// follow follows the clock into a new era, or from the time of this boot to true
+// time. It comes before every use of t: what is pending has the old time, and what
+// comes now the new one.
+func (c *collector) follow(t clock.Time) {
 	if t.Trusted && !c.trusted {
 		if offset, ok := c.clock.OffsetOfBoot(); ok {
 			// The same instant under its true name: time goes on, although the
@@ -313,10 +320,6 @@ func (c *collector) step(t clock.Time) {
 	}
 	if t.Era != c.era {
 		c.enter(t)
-	}
-	if away := t.Ms - c.watermark; away > stallAfter.Milliseconds() {
-		c.marks = append(c.marks, wire.Mark{Kind: wire.MarkStall, From: c.watermark, To: t.Ms})
-		c.forget() // values held at the hub end here
 	}
 }
 

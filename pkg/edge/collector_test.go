@@ -186,6 +186,30 @@ func TestWhatWasStampedBeforeTheClockWasKnownMovesToTrueTime(t *testing.T) {
 	}
 }
 
+// The clock becomes trusted when the hub answers, at any moment between two cuts.
+func TestAReadingThatComesRightAfterTheClockWasKnownHasTrueTimeOnce(t *testing.T) {
+	const offset = 1_795_800_000_000
+	d := testDevice("air", "pm")
+	c, fc := testCollector(t, 0, d)
+	fc.Trusted, fc.Ms = false, 1000
+	c.trusted = false
+	c.begin(0)
+	fc.Ms = 1100
+	c.Put(d, time.Time{}, value(0, 1))
+	fc.Time, fc.offset = clock.Time{Ms: offset + 1150, Trusted: true, Era: 1}, offset
+	c.Put(d, time.Time{}, value(0, 2))
+	c.Status(d, true, 0, "")
+	fc.Ms = offset + 1200
+	var f wire.Frame
+	c.cut(&f, 0)
+	if got, want := times(&f), []int64{offset + 1100, offset + 1150, offset + 1150}; !cmp.Equal(got, want) {
+		t.Errorf("times %v, want %v", got, want)
+	}
+	if f.Untimed || f.Era != 1 || f.W != offset+1200 {
+		t.Errorf("%+v", f.Header)
+	}
+}
+
 func TestANewEraBeginsAtItsOwnTimeAndKeepsTheNewestOfEachSeries(t *testing.T) {
 	d := testDevice("air", "pm")
 	c, fc := testCollector(t, 500_000, d)

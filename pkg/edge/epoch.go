@@ -33,7 +33,11 @@ func beginEpoch(log *buffer.Log, logger *slog.Logger) (s epochStart, err error) 
 	id, ok := log.Meta(instanceKey)
 	if !ok || len(id) != len(s.epoch.Instance) {
 		id = make([]byte, len(s.epoch.Instance))
-		if _, err := rand.Read(id); err != nil {
+		if last, ok := log.Last(); ok {
+			// The small values were lost and the log was not: it is the same
+			// installation, and its frames belong to its name.
+			copy(id, last.Epoch[:])
+		} else if _, err := rand.Read(id); err != nil {
 			return s, fmt.Errorf("random numbers: %w", err)
 		}
 		if err := log.SetMeta(instanceKey, id); err != nil {

@@ -70,7 +70,9 @@ func (a *Agent) newUplink(version string, schema *telemetry.Schema) (*uplink.Upl
 			}
 			return offset, estimated, err == nil
 		},
-		ObserveHub: func(offset, rtt time.Duration) { a.clock.ObserveHub(offset.Milliseconds(), rtt.Milliseconds()) },
+		ObserveHub: func(offset, rtt time.Duration) {
+			a.clock.ObserveHubTime(time.Now().Add(offset-rtt/2).UnixMilli(), rtt.Milliseconds())
+		},
 		Snapshot:   a.recorder.values.append,
 	}, logPart{a.log})
 	if err != nil {

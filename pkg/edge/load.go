@@ -11,6 +11,7 @@ import (
 	"strings"
 
 	firmwareprofiles "github.com/langbiang/langbiang/firmware-profiles"
+	"github.com/langbiang/langbiang/pkg/clock"
 	"github.com/langbiang/langbiang/pkg/driver"
 	"github.com/langbiang/langbiang/pkg/internal/strictyaml"
 	"github.com/langbiang/langbiang/pkg/profile"
@@ -27,6 +28,8 @@ type Plan struct {
 	Quantities telemetry.Quantities
 	Filters    filterSet
 	Warnings   strictyaml.Errors
+	// Clock is what log time is made from; nil: this machine's own clocks.
+	Clock clock.Source
 }
 
 // Connection is a way to reach devices, with those that use it.
