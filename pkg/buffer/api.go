@@ -82,6 +82,10 @@ type Record struct {
 	// (or the position asked for) and this one: evicted, corrupt, or given
 	// up while the disk refused.
 	Missing *Range
+	// Unsure says that frames between the epoch before and this one, the first
+	// of its own, may have been lost with a corrupt segment. Numbers do not tell, since
+	// nobody knows how far the epoch before went.
+	Unsure bool
 	// Committed says that the frame is on the disk, and not only in memory.
 	Committed bool
 }

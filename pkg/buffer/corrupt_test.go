@@ -124,6 +124,49 @@ func TestBothMetaPagesInvalid(t *testing.T) {
 	}
 }
 
+// When the newest segment loses its end nobody knows how far the epoch went. The
+// next epoch's first frame says so, whatever the reader has, and after restarts.
+func TestLostEndIsToldAtTheNextEpoch(t *testing.T) {
+	dir, frames, o := written(t)
+	files := segmentFiles(t, dir)
+	newest := files[len(files)-1]
+	b, err := os.ReadFile(newest)
+	must(t, err)
+	clear(b[2*pageSize:]) // every frame of it
+	must(t, os.WriteFile(newest, b, 0o600))
+	unsure := func(l *Log, after Pos) (n int, at Pos) {
+		must(t, l.Read(after, 1<<30, func(r Record) error {
+			if r.Unsure {
+				n, at = n+1, r.Pos
+			}
+			return nil
+		}))
+		return n, at
+	}
+	l := open(t, dir, o)
+	last, _ := l.Last()
+	if last.Seq >= frames {
+		t.Fatalf("the log believes to have %s", last)
+	}
+	must(t, l.Begin(tagOf(2))) // never gets a frame
+	must(t, l.Close())
+	l = open(t, dir, o)
+	must(t, l.Begin(tagOf(3)))
+	appendN(t, l, 3, 1, 3, 1000)
+	must(t, l.Close())
+	l = open(t, dir, o)
+	must(t, l.Begin(tagOf(4)))
+	appendN(t, l, 4, 1, 3, 1000)
+	for _, after := range []Pos{{}, last, at(1, frames)} {
+		if n, where := unsure(l, after); n != 1 || where != at(3, 1) {
+			t.Errorf("after %s: told %d times, at %s", after, n, where)
+		}
+	}
+	if n, _ := unsure(l, at(3, 1)); n != 0 {
+		t.Error("told to who has it")
+	}
+}
+
 func TestSegmentIsTruncatedWhileItIsRead(t *testing.T) {
 	dir, frames, o := written(t)
 	l := open(t, dir, o)

@@ -17,6 +17,10 @@ func TestMain(m *testing.M) {
 		fmt.Fprintln(os.Stderr, writer(dir))
 		os.Exit(1)
 	}
+	if dir := os.Getenv(powerEnv); dir != "" {
+		fmt.Fprintln(os.Stderr, powerWriter(dir))
+		os.Exit(1)
+	}
 	goleak.VerifyTestMain(m)
 }
 

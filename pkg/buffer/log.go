@@ -39,7 +39,7 @@ type Log struct {
 	mu           sync.Mutex
 	closed       bool
 	changed      chan struct{}
-	epochs       []epoch // by ordinal
+	epochs       epochTable
 	ords         map[Epoch]uint32
 	current      epoch // the one that Begin began; ord 0 before that
 	lostTail     bool  // what came after last may be lost: tell the next epoch
@@ -314,40 +314,22 @@ func (l *Log) recycle(fs []frame) {
 	}
 }
 
-// addEpoch enters an epoch into the table; the caller holds mu.
+// addEpoch enters an epoch that is new to the table; the caller holds mu.
 func (l *Log) addEpoch(e epoch) {
-	i, found := slices.BinarySearchFunc(l.epochs, e.ord, func(e epoch, ord uint32) int { return int(int64(e.ord) - int64(ord)) })
-	if found {
-		return
+	if l.epochs.add(e) {
+		l.ords[e.tag] = e.ord
 	}
-	l.epochs = slices.Insert(l.epochs, i, e)
-	l.ords[e.tag] = e.ord
 }
 
-// epochOf finds an ordinal's entry; the caller holds mu.
-func (l *Log) epochOf(ord uint32) (epoch, bool) {
-	i, found := slices.BinarySearchFunc(l.epochs, ord, func(e epoch, ord uint32) int { return int(int64(e.ord) - int64(ord)) })
-	if !found {
-		return epoch{}, false
-	}
-	return l.epochs[i], true
-}
-
-// tag is epochOf for those who do not hold mu.
+// tag is the epoch of an ordinal, for those who do not hold mu.
 func (l *Log) tag(ord uint32) (Epoch, bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	e, ok := l.epochOf(ord)
+	e, ok := l.epochs.of(ord)
 	return e.tag, ok
 }
 
-func (l *Log) public(p pos) Pos {
-	e, ok := l.epochOf(p.ord)
-	if !ok {
-		return Pos{}
-	}
-	return Pos{e.tag, p.seq}
-}
+func (l *Log) public(p pos) Pos { return l.epochs.public(p) }
 
 func (l *Log) internal(p Pos) (pos, bool) {
 	if p.IsZero() {

@@ -70,12 +70,13 @@ func (l *Log) Read(after Pos, max int, fn func(Record) error) error {
 			rec.Pos = l.public(r.pos)
 			if !known {
 				rec.Missing = &Range{after, rec.Pos}
-			} else if l.missing(p, r.pos) {
+			} else if l.epochs.missing(p, r.pos) {
 				rec.Missing = &Range{l.public(p), rec.Pos}
 				if p == (pos{}) || given == 0 && r == b.recs[0] {
 					rec.Missing.After = after
 				}
 			}
+			rec.Unsure = l.epochs.unsure(r.pos)
 			l.mu.Unlock()
 			if err := fn(rec); err != nil {
 				return err
@@ -85,24 +86,6 @@ func (l *Log) Read(after Pos, max int, fn func(Record) error) error {
 		}
 	}
 	return nil
-}
-
-// missing reports whether the log ever had, or may have had, frames between
-// two positions. The caller holds mu.
-func (l *Log) missing(p, next pos) bool {
-	if p.ord == next.ord {
-		return next.seq != p.seq+1
-	}
-	if next.seq != 1 {
-		return true
-	}
-	for i := len(l.epochs) - 1; i >= 0 && l.epochs[i].ord > p.ord; i-- {
-		if e := l.epochs[i]; e.ord <= next.ord && e.lost {
-			return true
-		}
-	}
-	e, ok := l.epochOf(next.ord)
-	return !ok || p.less(e.prev)
 }
 
 // collect copies records after p into b, from one segment or from memory.
@@ -178,7 +161,7 @@ func (l *Log) collectSegment(tx *bolt.Tx, p pos, limit int, b *readBatch) error 
 		}
 		if have.ord != q.ord {
 			l.mu.Lock()
-			e, ok := l.epochOf(q.ord)
+			e, ok := l.epochs.of(q.ord)
 			l.mu.Unlock()
 			if !ok {
 				return corruptf("frame of an unknown epoch %d", q.ord)

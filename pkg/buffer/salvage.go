@@ -80,7 +80,7 @@ func (l *Log) salvage(path string, id uint64) (*segment, error) {
 	if err != nil {
 		return nil, err
 	}
-	w := l.findFrames(f, info.Size())
+	w := findFrames(f, info.Size(), l.tag)
 	found := w.frames
 	if len(found) == 0 {
 		return nil, nil
@@ -148,7 +148,7 @@ type wreckage struct {
 	frames []place // in order, each once
 }
 
-func (l *Log) findFrames(r io.ReaderAt, size int64) wreckage {
+func findFrames(r io.ReaderAt, size int64, known func(uint32) (Epoch, bool)) wreckage {
 	w := wreckage{attach: map[[16]byte][]byte{}}
 	tags := map[uint32]Epoch{}
 	scanLeaves(r, size, func(_ int64, k, v []byte) {
@@ -178,7 +178,7 @@ func (l *Log) findFrames(r io.ReaderAt, size int64) wreckage {
 			p, _ := parseFrameKey(k)
 			tag, ok := tags[p.ord]
 			if !ok {
-				tag, ok = l.tag(p.ord)
+				tag, ok = known(p.ord)
 			}
 			if !ok {
 				return

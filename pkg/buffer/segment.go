@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"math"
 	"os"
@@ -158,6 +159,15 @@ func (l *Log) inspect(path string, framesToo bool, tags func(uint32) (Epoch, boo
 	if err != nil {
 		return content{}, err
 	}
+	return inspectFile(f, info.Size(), filepath.Base(path), framesToo, tags, nil)
+}
+
+// given takes what an inspection finds: a frame with its payload, or (p zero) an
+// attachment with its key. Both slices are valid until it returns.
+type given func(p pos, t int64, key, data []byte)
+
+// inspectFile is inspect for a file called name, wherever its bytes are.
+func inspectFile(r io.ReaderAt, size int64, name string, framesToo bool, tags func(uint32) (Epoch, bool), give given) (content, error) {
 	c := content{attached: map[[16]byte]struct{}{}}
 	own := map[uint32]Epoch{}
 	var only []byte
@@ -165,7 +175,8 @@ func (l *Log) inspect(path string, framesToo bool, tags func(uint32) (Epoch, boo
 		only = bucketAbout
 	}
 	formatSeen, headerSeen, stateSeen := false, false, false
-	c.size, err = walkFile(f, info.Size(), only, func(bucket, k, v []byte) (err error) {
+	var err error
+	c.size, err = walkFile(r, size, only, func(bucket, k, v []byte) (err error) {
 		if !bytes.Equal(bucket, bucketAbout) && !formatSeen {
 			return corruptf("no format version")
 		}
@@ -193,7 +204,10 @@ func (l *Log) inspect(path string, framesToo bool, tags func(uint32) (Epoch, boo
 				return corruptf("an attachment's key has %d bytes", len(k))
 			}
 			c.attached[[16]byte(k)] = struct{}{}
-			_, err = openValue(k, v, -1)
+			var data []byte
+			if data, err = openValue(k, v, -1); err == nil && give != nil {
+				give(pos{}, 0, k, data)
+			}
 		case bytes.Equal(bucket, bucketFrames):
 			var p pos
 			if p, err = parseFrameKey(k); err != nil {
@@ -207,8 +221,12 @@ func (l *Log) inspect(path string, framesToo bool, tags func(uint32) (Epoch, boo
 				return corruptf("frame of an epoch %d that is not in the table", p.ord)
 			}
 			var t int64
-			if t, _, err = parseFrame(tag, p, v); err == nil {
+			var payload []byte
+			if t, payload, err = parseFrame(tag, p, v); err == nil {
 				c.sum.add(p, t)
+				if give != nil {
+					give(p, t, nil, payload)
+				}
 			}
 		}
 		return err
@@ -218,7 +236,7 @@ func (l *Log) inspect(path string, framesToo bool, tags func(uint32) (Epoch, boo
 	}
 	if err == nil && framesToo {
 		want := c.state.sum
-		if _, named, sealed, _ := parseName(filepath.Base(path)); sealed {
+		if _, named, sealed, _ := parseName(name); sealed {
 			want = named
 		}
 		if c.sum != want || c.sum != c.state.sum {

@@ -36,7 +36,7 @@ func fromWire(p wire.Pos) buffer.Pos {
 
 func (l logPart) Read(after wire.Pos, max int, fn func(uplink.Record) error) error {
 	return l.Log.Read(fromWire(after), max, func(r buffer.Record) error {
-		return fn(uplink.Record{Pos: toWire(r.Pos), Payload: r.Payload})
+		return fn(uplink.Record{Pos: toWire(r.Pos), Payload: r.Payload, Unsure: r.Unsure})
 	})
 }
 
@@ -73,7 +73,7 @@ func (a *Agent) newUplink(version string, schema *telemetry.Schema) (*uplink.Upl
 		ObserveHub: func(offset, rtt time.Duration) {
 			a.clock.ObserveHubTime(time.Now().Add(offset-rtt/2).UnixMilli(), rtt.Milliseconds())
 		},
-		Snapshot:   a.recorder.values.append,
+		Snapshot: a.recorder.values.append,
 	}, logPart{a.log})
 	if err != nil {
 		return nil, fmt.Errorf("hub.url: %w", err)

@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -156,10 +157,10 @@ func allBuckets() [][]byte {
 // [ErrVersion] when a newer program wrote it.
 func Open(dir string, o Options) (l *Ledger, err error) {
 	o.setDefaults()
-	if err := os.MkdirAll(dir, 0o750); err != nil {
-		return nil, fmt.Errorf("ledger: %w", err)
-	}
 	path := filepath.Join(dir, FileName)
+	if err := create(dir, path); err != nil {
+		return nil, err
+	}
 	db, err := openDB(path)
 	if err != nil {
 		return nil, err
@@ -177,6 +178,45 @@ func Open(dir string, o Options) (l *Ledger, err error) {
 	}
 	go l.write()
 	return l, nil
+}
+
+// create makes the folder and a file that is whole and has a durable name, unless
+// there is one: bbolt makes neither durable, so a power cut in the first second
+// would leave a file that is none, and one later no file at all.
+func create(dir, path string) error {
+	if _, err := os.Lstat(path); err == nil || !errors.Is(err, fs.ErrNotExist) {
+		return nil // openDB says what is wrong with it
+	}
+	if err := os.MkdirAll(dir, 0o750); err != nil {
+		return fmt.Errorf("ledger: %w", err)
+	}
+	fresh := path + ".new"
+	_ = os.Remove(fresh) // what an interrupted start left
+	db, err := openDB(fresh)
+	if err != nil {
+		return err
+	}
+	err = db.Update(func(tx *bolt.Tx) error { return prepare(tx, true) })
+	if err = errors.Join(err, db.Close()); err == nil {
+		err = os.Rename(fresh, path)
+	}
+	for _, d := range []string{dir, filepath.Dir(dir)} {
+		if err == nil {
+			err = syncDir(d)
+		}
+	}
+	if err != nil {
+		return fmt.Errorf("ledger %s: %w", path, err)
+	}
+	return nil
+}
+
+func syncDir(dir string) error {
+	d, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	return errors.Join(d.Sync(), d.Close())
 }
 
 // openDB opens the file. A damaged one makes bbolt panic in places; that is an

@@ -12,14 +12,11 @@ import (
 	"time"
 
 	bolt "go.etcd.io/bbolt"
-	"go.uber.org/goleak"
 
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/langbiang/langbiang/pkg/alert"
 )
-
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 func open(t testing.TB, dir string, o Options) *Ledger {
 	t.Helper()

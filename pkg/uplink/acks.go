@@ -65,8 +65,13 @@ func (s *session) answered(now time.Time, a *wire.Ack) {
 		fork.Status = wire.StatusFork
 		fork.Reason = "the hub has more of this edge's log than the edge: was its disk restored from an older image?"
 		s.hold(now, &fork)
+		if s.forks < forkHellos {
+			s.forks++ // the hub believes it only when it was told several times
+			s.holdUntil = now.Add(s.jitter(s.cfg.AnswerTimeout))
+		}
 		return
 	}
+	s.forks = 0
 	s.state = streaming
 	s.retry = s.cfg.AnswerTimeout
 	if s.status == wire.StatusFork || s.status == wire.StatusClone {

@@ -17,6 +17,9 @@ import (
 type Record struct {
 	Pos     wire.Pos
 	Payload []byte
+	// Unsure says that the log may have lost frames between the epoch before and
+	// this frame, the first of its epoch, without knowing how many.
+	Unsure bool
 }
 
 // Log is the edge's log, as far as the uplink needs it. Its methods may be called

@@ -39,7 +39,7 @@ func (l *memLog) Read(after wire.Pos, most int, fn func(Record) error) error {
 			return nil
 		}
 		given += len(e.payload)
-		if err := fn(Record{e.pos, e.payload}); err != nil {
+		if err := fn(Record{e.pos, e.payload, e.unsure}); err != nil {
 			return err
 		}
 	}
@@ -83,7 +83,7 @@ func (l *memLog) Changed() <-chan struct{} {
 func (l *memLog) append(pos wire.Pos, payload []byte) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.entries = append(l.entries, entry{pos, payload})
+	l.entries = append(l.entries, entry{pos: pos, payload: payload})
 	l.last = pos
 	close(l.changed)
 	l.changed = make(chan struct{})

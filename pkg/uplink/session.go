@@ -21,6 +21,7 @@ const (
 	untimedPoll      = time.Second
 	readAhead        = 64 << 10
 	maxFlights       = 8192
+	forkHellos       = 3 // quick ones, so that an operator sees a fork within seconds
 )
 
 type state uint8
@@ -48,6 +49,7 @@ type flight struct {
 type entry struct {
 	pos     wire.Pos
 	payload []byte
+	unsure  bool
 }
 
 // session decides what an edge says. It is pure but for the log that it reads:
@@ -81,6 +83,7 @@ type session struct {
 	pause     time.Duration // until a rewind to the same place is allowed
 	again     time.Time     // when it is due, if one is wanted
 	holdUntil time.Time
+	forks     int // answers in a row by which the hub is ahead of the log
 	idleAt    time.Time
 	idle      time.Duration
 	pollAt    time.Time // untimed frames wait until then
@@ -230,6 +233,8 @@ func (s *session) stream(now time.Time) (message, time.Duration, bool) {
 			return s.skip(now, e.pos, "the schema of the frame is lost")
 		case !h.Follows(s.cursor):
 			return s.gap(now, wire.Gap{After: s.cursor, Next: e.pos, Reason: "no longer in the edge's log"})
+		case e.unsure && s.cursor.Epoch != e.pos.Epoch:
+			return s.gap(now, wire.Gap{After: s.cursor, Next: e.pos, Reason: "a part of the edge's log was damaged, and nobody knows how far it went"})
 		}
 		if s.inFlight > 0 && s.inFlight+len(e.payload) > s.credit || s.credit == 0 {
 			return message{}, s.patience(now), false
@@ -388,7 +393,7 @@ func (s *session) peek() (*entry, bool) {
 		}
 		s.drop()
 		err := s.log.Read(after, readAhead, func(r Record) error {
-			s.queue = append(s.queue, entry{r.Pos, append(s.buffer(), r.Payload...)})
+			s.queue = append(s.queue, entry{r.Pos, append(s.buffer(), r.Payload...), r.Unsure})
 			return nil
 		})
 		if err != nil {

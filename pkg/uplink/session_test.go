@@ -1,6 +1,7 @@
 package uplink
 
 import (
+	"fmt"
 	"bytes"
 	"log/slog"
 	"strings"
@@ -149,6 +150,16 @@ func TestHubAheadOfTheLogIsAFork(t *testing.T) {
 			if w.s.status != wire.StatusFork || w.s.state != held {
 				t.Errorf("status %v, state %d", w.s.status, w.s.state)
 			}
+			// The hub wants to hear it several times, and an operator soon.
+			w.run(30 * time.Second)
+			said := w.s.counts.hellos
+			if said < 4 {
+				t.Errorf("%d hellos in 40 s", said)
+			}
+			w.run(5 * time.Minute)
+			if n := w.s.counts.hellos - said; n > 8 {
+				t.Errorf("%d further hellos in 5 min: one a minute is enough", n)
+			}
 		})
 	}
 }
@@ -167,6 +178,38 @@ func TestTailThatTheEdgeLostIsNoGap(t *testing.T) {
 	w.wantHub(3)
 	if len(w.hub.gaps) != 0 || len(w.hub.frames) != 13 {
 		t.Errorf("%d frames, gaps %+v", len(w.hub.frames), w.hub.gaps)
+	}
+}
+
+// A corrupt segment took the end of an epoch: the numbers fit, and the log knows
+// that they may not tell.
+func TestTailThatMayBeLostIsDeclared(t *testing.T) {
+	for _, has := range []uint64{5, 7, 10} {
+		t.Run(fmt.Sprintf("hub has %d", has), func(t *testing.T) {
+			w := quiet(t, 10)
+			w.hub.pos = w.at(has)
+			end := w.at(has)
+			w.log.entries = w.log.entries[:7]
+			w.log.last = w.at(7)
+			w.start()
+			w.calm, w.boot = true, true
+			for range 3 {
+				w.plainFrame()
+			}
+			w.log.entries[7].unsure = true
+			w.connect()
+			w.run(5 * time.Second)
+			w.wantHub(3)
+			if end.Seq < 7 {
+				end.Seq = 7
+			}
+			if len(w.hub.gaps) != 1 || w.hub.gaps[0].After != end || w.hub.gaps[0].Next != w.at(1) {
+				t.Errorf("gaps %+v", w.hub.gaps)
+			}
+			w.hub.crash()
+			w.run(time.Minute)
+			w.wantHub(3)
+		})
 	}
 }
 

@@ -63,15 +63,17 @@ func (u *Uplink) Run(ctx context.Context) error {
 	client := fmt.Sprintf("%s-%08x", u.cfg.Edge, rand.Uint32())
 	backoff := minBackoff
 	for ctx.Err() == nil {
-		start := time.Now()
 		err := u.connection(ctx, s, client)
+		served := s.state == streaming
 		s.disconnected()
 		u.publishStatus(s, false, err)
 		if ctx.Err() != nil {
 			break
 		}
 		u.metrics.connected.Set(0)
-		if time.Since(start) > u.cfg.MaxBackoff {
+		if served {
+			// The hub answered: what is bad is the link, and it may be good again at
+			// once. Only a hub that does not answer must not be pressed.
 			backoff = minBackoff
 		}
 		// Full jitter: thousands of edges must not come back at once.

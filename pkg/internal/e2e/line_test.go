@@ -114,18 +114,26 @@ func (l *line) startEdge() { l.edge = start(l.t, "langbiang-edge", l.edgeArgs...
 // get reads a resource of the hub into out.
 func (l *line) get(path string, out any) {
 	l.t.Helper()
-	resp, err := http.Get(l.http + path)
-	if err != nil {
+	if err := getJSON(l.http+path, out); err != nil {
 		l.t.Fatal(err)
+	}
+}
+
+// getJSON reads a resource into out.
+func getJSON(url string, out any) error {
+	resp, err := http.Get(url)
+	if err != nil {
+		return err
 	}
 	defer func() { _ = resp.Body.Close() }()
 	body, err := io.ReadAll(resp.Body)
 	if err != nil || resp.StatusCode != http.StatusOK {
-		l.t.Fatalf("%s: %s %v\n%s", path, resp.Status, err, body)
+		return fmt.Errorf("%s: %s %w\n%s", url, resp.Status, err, body)
 	}
 	if err := json.Unmarshal(body, out); err != nil {
-		l.t.Fatalf("%s: %v\n%s", path, err, body)
+		return fmt.Errorf("%s: %w\n%s", url, err, body)
 	}
+	return nil
 }
 
 // set makes a register of the weather station hold a value.
@@ -154,6 +162,12 @@ type key struct{ device, point string }
 // stored reads all samples of the edge from the store: on-time and late ones.
 func (l *line) stored() (onTime, late map[key]map[int64]float64) {
 	l.t.Helper()
+	return storedOf(l.t, l.http, edgeID)
+}
+
+// storedOf reads all samples of an edge from a hub's store.
+func storedOf(t *testing.T, hub, edge string) (onTime, late map[key]map[int64]float64) {
+	t.Helper()
 	var body struct {
 		Data struct {
 			Result []struct {
@@ -162,8 +176,11 @@ func (l *line) stored() (onTime, late map[key]map[int64]float64) {
 			}
 		}
 	}
-	q := url.Values{"query": {fmt.Sprintf(`{edge=%q,__name__!="reading_quality"}[2h]`, edgeID)}, "time": {fmt.Sprint(time.Now().Add(time.Minute).Unix())}}
-	l.get("/prometheus/api/v1/query?"+q.Encode(), &body)
+	// Clocks may be minutes ahead.
+	q := url.Values{"query": {fmt.Sprintf(`{edge=%q,__name__!="reading_quality"}[3h]`, edge)}, "time": {fmt.Sprint(time.Now().Add(15 * time.Minute).Unix())}}
+	if err := getJSON(hub+"/prometheus/api/v1/query?"+q.Encode(), &body); err != nil {
+		t.Fatal(err)
+	}
 	onTime, late = map[key]map[int64]float64{}, map[key]map[int64]float64{}
 	for _, r := range body.Data.Result {
 		to := onTime
@@ -179,13 +196,13 @@ func (l *line) stored() (onTime, late map[key]map[int64]float64) {
 			text, ok2 := v[1].(string)
 			value, err := strconv.ParseFloat(text, 64)
 			if !ok || !ok2 || err != nil {
-				l.t.Fatalf("sample %v", v)
+				t.Fatalf("sample %v", v)
 			}
-			t := int64(math.Round(seconds * 1000))
-			if _, twice := to[k][t]; twice {
-				l.t.Errorf("%v has two samples at %d", k, t)
+			at := int64(math.Round(seconds * 1000))
+			if _, twice := to[k][at]; twice {
+				t.Errorf("%v has two samples at %d", k, at)
 			}
-			to[k][t] = value
+			to[k][at] = value
 		}
 	}
 	return onTime, late
@@ -279,18 +296,24 @@ func (l *line) has(last wire.Pos, limit time.Duration) bool {
 // entries reads the whole alert log through the stream.
 func (l *line) entries() []alert.Entry {
 	l.t.Helper()
-	ctx, cancel := context.WithTimeout(l.t.Context(), 20*time.Second)
+	return alertEntries(l.t, l.http)
+}
+
+// alertEntries reads the whole alert log of a hub through the stream.
+func alertEntries(t *testing.T, hub string) []alert.Entry {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 	defer cancel()
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, l.http+"/api/v1/alerts/stream?after=0", http.NoBody)
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, hub+"/api/v1/alerts/stream?after=0", http.NoBody)
 	if err != nil {
-		l.t.Fatal(err)
+		t.Fatal(err)
 	}
 	resp, err := http.DefaultClient.Do(req)
 	if err != nil {
-		l.t.Fatal(err)
+		t.Fatal(err)
 	}
 	defer func() { _ = resp.Body.Close() }()
-	newest := l.newest()
+	newest := newestEntry(t, hub)
 	var all []alert.Entry
 	lines := bufio.NewScanner(resp.Body)
 	lines.Buffer(nil, 1<<20)
@@ -301,28 +324,28 @@ func (l *line) entries() []alert.Entry {
 		}
 		var e alert.Entry
 		if err := json.Unmarshal([]byte(data), &e); err != nil {
-			l.t.Fatal(err)
+			t.Fatal(err)
 		}
 		all = append(all, e)
 		if e.Sequence != uint64(len(all)) {
-			l.t.Fatalf("entry %d comes as number %d of the stream", e.Sequence, len(all))
+			t.Fatalf("entry %d comes as number %d of the stream", e.Sequence, len(all))
 		}
 	}
 	return all
 }
 
-// newest is the sequence of the newest entry: what a stream that starts now says.
-func (l *line) newest() uint64 {
-	l.t.Helper()
-	ctx, cancel := context.WithTimeout(l.t.Context(), 10*time.Second)
+// newestEntry is the sequence of the newest entry: what a stream that starts now says.
+func newestEntry(t *testing.T, hub string) uint64 {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 	defer cancel()
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, l.http+"/api/v1/alerts/stream", http.NoBody)
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, hub+"/api/v1/alerts/stream", http.NoBody)
 	if err != nil {
-		l.t.Fatal(err)
+		t.Fatal(err)
 	}
 	resp, err := http.DefaultClient.Do(req)
 	if err != nil {
-		l.t.Fatal(err)
+		t.Fatal(err)
 	}
 	defer func() { _ = resp.Body.Close() }()
 	lines := bufio.NewScanner(resp.Body)
@@ -330,12 +353,12 @@ func (l *line) newest() uint64 {
 		if data, ok := strings.CutPrefix(lines.Text(), "data: "); ok {
 			var hello struct{ Sequence uint64 }
 			if err := json.Unmarshal([]byte(data), &hello); err != nil {
-				l.t.Fatal(err)
+				t.Fatal(err)
 			}
 			return hello.Sequence
 		}
 	}
-	l.t.Fatal("the stream said nothing")
+	t.Fatal("the stream said nothing")
 	return 0
 }
 

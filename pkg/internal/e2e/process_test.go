@@ -19,6 +19,13 @@ import (
 var bin string
 
 func TestMain(m *testing.M) {
+	if clock := os.Getenv(clockEnv); clock != "" {
+		if err := runSteppedEdge(os.Args[1], clock); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		os.Exit(0)
+	}
 	os.Exit(func() int {
 		dir, err := os.MkdirTemp("", "langbiang-e2e-")
 		if err != nil {
@@ -74,7 +81,12 @@ func (o *output) String() string {
 
 func start(t *testing.T, name string, args ...string) *process {
 	t.Helper()
-	p := &process{t: t, name: name, cmd: exec.Command(filepath.Join(bin, name), args...), out: &output{}, done: make(chan struct{})}
+	return startCommand(t, name, exec.Command(filepath.Join(bin, name), args...))
+}
+
+func startCommand(t *testing.T, name string, cmd *exec.Cmd) *process {
+	t.Helper()
+	p := &process{t: t, name: name, cmd: cmd, out: &output{}, done: make(chan struct{})}
 	p.cmd.Stdout, p.cmd.Stderr = p.out, p.out
 	p.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
 	if err := p.cmd.Start(); err != nil {

@@ -13,11 +13,14 @@ import (
 	"time"
 
 	promtsdb "github.com/prometheus/prometheus/tsdb"
+
+	"github.com/langbiang/langbiang/pkg/internal/powercut"
 )
 
 const (
 	victimDir  = "LANGBIANG_TEST_VICTIM_DIR"
 	victimFrom = "LANGBIANG_TEST_VICTIM_FROM"
+	victimAck  = "LANGBIANG_TEST_VICTIM_ACK"
 )
 
 // lateBy is far enough back to be out of order, and near enough that nothing is
@@ -59,6 +62,11 @@ func victim(dir string) {
 		}
 		if err := s.Sync(); err != nil {
 			panic(err)
+		}
+		if ack := os.Getenv(victimAck); ack != "" {
+			if err := powercut.Ack(ack, fmt.Sprint(batch+1)); err != nil {
+				panic(err)
+			}
 		}
 		fmt.Println(batch + 1)
 	}
@@ -238,6 +246,33 @@ func TestPowerCutLosesNothingSynced(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestPowerCutUnderTheStore cuts the power under the file system: whatever the
+// TSDB and this package write, rename and fsync, and in whatever order.
+func TestPowerCutUnderTheStore(t *testing.T) {
+	powercut.Victim{
+		Command: func(dir string) *exec.Cmd {
+			cmd := exec.Command(os.Args[0])
+			cmd.Env = append(os.Environ(), victimDir+"="+filepath.Join(dir, "store"), victimFrom+"=0", victimAck+"="+dir)
+			return cmd
+		},
+		Lines: 40, Cuts: 25,
+		Check: func(t *testing.T, dir, promise string) {
+			durable := 0
+			if promise != "" {
+				var err error
+				durable, err = strconv.Atoi(promise)
+				check(t, err)
+			}
+			s := mustOpen(t, filepath.Join(dir, "store"))
+			expectBatches(t, s, durable)
+			if r := s.Report(); r.NeedRewind || len(r.Damage) > 0 {
+				t.Errorf("a power cut is no damage: %+v", r)
+			}
+			check(t, s.Close())
+		},
+	}.Run(t, 4)
 }
 
 // TestCrashInACompactionOfTheOutOfOrderHead shows what made repair drop markers:

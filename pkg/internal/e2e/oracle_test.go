@@ -1,0 +1,377 @@
+package e2e
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/langbiang/langbiang/pkg/buffer"
+	"github.com/langbiang/langbiang/pkg/ledger"
+	"github.com/langbiang/langbiang/pkg/telemetry"
+	"github.com/langbiang/langbiang/pkg/wire"
+)
+
+// facts is what is known of an edge's log from outside: the frames that stood in
+// it, committed, whenever the agent was down, and the frames that went over the
+// wire. From these it is judged what the hub must have and may have.
+type facts struct {
+	t    *testing.T
+	edge string
+
+	mu       sync.Mutex
+	accepted map[wire.Pos][]byte // as they stand in the log
+	sent     map[wire.Pos][]byte // as they were sent, with their true times
+	schemas  map[wire.Hash]*telemetry.Schema
+	present  map[wire.Pos]bool   // in the log at the last audit
+	excluded map[wire.Epoch]bool // of a disk image that was taken out again
+	harmed   bool                // the disk was damaged or full since the last audit
+	safe     wire.Pos            // what the log says that the hub has
+	last     wire.Pos
+}
+
+func newFacts(t *testing.T, edge string) *facts {
+	return &facts{
+		t: t, edge: edge, accepted: map[wire.Pos][]byte{}, sent: map[wire.Pos][]byte{},
+		schemas: map[wire.Hash]*telemetry.Schema{}, excluded: map[wire.Epoch]bool{},
+	}
+}
+
+// send takes down a publication of the edge.
+func (f *facts) send(topic string, payload []byte) {
+	if !strings.HasSuffix(topic, "/"+wire.TopicFrame) {
+		return
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	kind, err := wire.Peek(payload)
+	if err != nil {
+		f.t.Errorf("%s sent what cannot be read: %v", f.edge, err)
+		return
+	}
+	if kind == wire.KindSchema {
+		f.schema(payload)
+	}
+	if kind != wire.KindFrame {
+		return
+	}
+	h, err := wire.PeekFrame(payload)
+	if err != nil {
+		f.t.Errorf("%s sent what cannot be read: %v", f.edge, err)
+		return
+	}
+	if was, ok := f.sent[h.Pos()]; ok && !bytes.Equal(was, payload) {
+		f.t.Errorf("%s sent two different frames %v", f.edge, h.Pos())
+	}
+	f.sent[h.Pos()] = bytes.Clone(payload)
+}
+
+func (f *facts) schema(raw []byte) {
+	s, hash, err := wire.DecodeSchema(raw)
+	if err != nil {
+		f.t.Errorf("%s: schema: %v", f.edge, err)
+		return
+	}
+	f.schemas[hash] = s
+}
+
+// readLog hands out what is committed in a copy of an edge's log, which so stays
+// as it is.
+func readLog(t *testing.T, dir string, frame func(pos wire.Pos, payload []byte, log *buffer.Log)) (last, safe wire.Pos) {
+	t.Helper()
+	clone := filepath.Join(t.TempDir(), "log")
+	if err := os.CopyFS(clone, os.DirFS(dir)); err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = os.RemoveAll(clone) }()
+	log, err := buffer.Open(clone, buffer.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = log.Close() }()
+	place := func(p buffer.Pos) wire.Pos {
+		if p.IsZero() {
+			return wire.Pos{}
+		}
+		return wire.Pos{Epoch: wire.EpochFrom(p.Epoch), Seq: p.Seq}
+	}
+	after := buffer.Pos{}
+	for n := 1; n > 0; {
+		n = 0
+		err := log.Read(after, 1<<20, func(r buffer.Record) error {
+			n++
+			after = r.Pos
+			frame(place(r.Pos), r.Payload, log)
+			return nil
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	if p, ok := log.Last(); ok {
+		last = place(p)
+	}
+	return last, place(log.Safe())
+}
+
+// audit takes down what the log holds now. The agent must be down.
+func (f *facts) audit(dir string) {
+	f.t.Helper()
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	here := map[wire.Pos]bool{}
+	f.last, f.safe = readLog(f.t, dir, func(pos wire.Pos, payload []byte, log *buffer.Log) {
+		here[pos] = true
+		if was, ok := f.accepted[pos]; ok && !bytes.Equal(was, payload) {
+			f.t.Errorf("%s: frame %v was another one before", f.edge, pos)
+		}
+		f.accepted[pos] = bytes.Clone(payload)
+		h, err := wire.PeekFrame(payload)
+		if err != nil {
+			f.t.Errorf("%s: frame %v: %v", f.edge, pos, err)
+			return
+		}
+		if f.schemas[h.Schema] == nil {
+			if raw, ok := log.Attachment(h.Schema); ok {
+				f.schema(raw)
+			} else {
+				f.t.Errorf("%s: frame %v lies in the log without its schema", f.edge, pos)
+			}
+		}
+	})
+	if !f.harmed {
+		for pos := range f.present {
+			if !here[pos] {
+				f.t.Errorf("%s: frame %v was accepted, nothing happened to the disk, and it is gone", f.edge, pos)
+			}
+		}
+	}
+	f.harmed, f.present = false, here
+}
+
+// fact is a reading of a frame.
+type fact struct {
+	key key
+	at  int64
+}
+
+// readings decodes a frame into the samples that the store must have of it.
+func (f *facts) readings(payload []byte, give func(fact, float64)) error {
+	var fr wire.Frame
+	if err := wire.NewDecoder().DecodeFrame(payload, &fr); err != nil {
+		return err
+	}
+	s := f.schemas[fr.Schema]
+	if s == nil {
+		return errors.New("its schema was never seen")
+	}
+	for _, r := range fr.Readings {
+		d := s.Series[r.Series]
+		if r.Quality.IsBad() || d.Kind == telemetry.KindText {
+			continue
+		}
+		give(fact{key{s.Devices[d.Device].ID, d.Point}, r.Time}, r.Value)
+	}
+	return nil
+}
+
+// gap is a range that was declared at the hub.
+type gap struct {
+	after, next string
+	reason      string
+}
+
+// declared reads the gaps that the hub has taken down. The hub must be down.
+func declared(t *testing.T, dir, edge string) (gaps []gap) {
+	t.Helper()
+	clone := t.TempDir()
+	if err := os.CopyFS(clone, os.DirFS(dir)); err != nil {
+		t.Fatal(err)
+	}
+	l, err := ledger.Open(clone, ledger.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = l.Close() }()
+	list, err := l.Gaps(edge)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, g := range list {
+		gaps = append(gaps, gap{g.After, g.Next, g.Reason})
+	}
+	return gaps
+}
+
+// covers reports whether a place lies within the gap.
+func (g gap) covers(p wire.Pos) bool {
+	return before(g.after, p) && !before(g.next, p) && g.next != p.String()
+}
+
+// before reports whether a place as it is written lies before another.
+func before(text string, p wire.Pos) bool {
+	if text == (wire.Pos{}).String() {
+		return true
+	}
+	i, j := strings.IndexByte(text, '/'), strings.IndexByte(text, ':')
+	var start uint32
+	var seq uint64
+	if _, err := fmt.Sscanf(text[max(0, i):], "/%d:%d", &start, &seq); err != nil || j < i {
+		return false
+	}
+	return start < p.Epoch.Start || start == p.Epoch.Start && seq < p.Seq
+}
+
+// verdict compares what the hub has with what it must and may have.
+type verdict struct {
+	frames, readings, missing, declared, surplus, collisions, needless int
+}
+
+// judge checks promise 1 for the edge: what was accepted and is not declared
+// missing stands in the store once, with its value; what stands there was sent;
+// what is declared missing is not in the log. kept are the places that the log
+// still holds.
+func (f *facts) judge(onTime, late map[key]map[int64]float64, gaps []gap, kept map[wire.Pos]bool) (v verdict) {
+	f.t.Helper()
+	must := map[fact][]float64{}  // accepted and not declared missing
+	in := map[fact]wire.Pos{}     // by which frame
+	given := map[fact][]float64{} // everything that was ever sent or accepted
+	for pos, payload := range f.accepted {
+		if f.excluded[pos.Epoch] {
+			continue
+		}
+		// Untimed frames stand in the log with the time since boot; what was sent
+		// of them has the true times.
+		was, sent := f.sent[pos]
+		if h, err := wire.PeekFrame(payload); err == nil && h.Untimed && sent {
+			if err := sameButTime(payload, was); err != nil {
+				f.t.Errorf("%s: frame %v was sent with other content: %v", f.edge, pos, err)
+			}
+			payload = was
+		} else if sent && !bytes.Equal(was, payload) {
+			f.t.Errorf("%s: frame %v was sent with other content than it has in the log", f.edge, pos)
+		}
+		v.frames++
+		covered := slices.ContainsFunc(gaps, func(g gap) bool { return g.covers(pos) })
+		if covered {
+			v.declared++
+			if kept[pos] {
+				v.needless++
+				f.t.Errorf("%s: frame %v is declared missing, and the edge has it", f.edge, pos)
+			}
+		}
+		err := f.readings(payload, func(x fact, value float64) {
+			given[x] = append(given[x], value)
+			if !covered {
+				v.readings++
+				must[x] = append(must[x], value)
+				in[x] = pos
+			}
+		})
+		if err != nil {
+			f.t.Errorf("%s: frame %v: %v", f.edge, pos, err)
+		}
+	}
+	for pos, payload := range f.sent {
+		if _, ok := f.accepted[pos]; ok || f.excluded[pos.Epoch] {
+			continue
+		}
+		if err := f.readings(payload, func(x fact, value float64) { given[x] = append(given[x], value) }); err != nil {
+			f.t.Errorf("%s: sent frame %v: %v", f.edge, pos, err)
+		}
+	}
+	for x, values := range must {
+		a, okA := onTime[x.key][x.at]
+		b, okB := late[x.key][x.at]
+		switch {
+		case !okA && !okB:
+			if v.missing++; v.missing < 10 {
+				f.t.Errorf("%s: accepted and not stored: %v at %d = %v, of frame %v; in the log now: %v", f.edge, x.key, x.at, values, in[x], kept[in[x]])
+			}
+			continue
+		case okA && !slices.Contains(given[x], a), okB && !slices.Contains(given[x], b):
+			f.t.Errorf("%s: %v at %d is %v, stored as %v %v", f.edge, x.key, x.at, values, a, b)
+		case okA && okB && len(given[x]) == 1:
+			f.t.Errorf("%s: %v at %d stands in the store twice", f.edge, x.key, x.at)
+		}
+		if len(given[x]) > 1 {
+			v.collisions++ // two eras of a clock that stepped back share the millisecond
+		}
+	}
+	for _, samples := range []map[key]map[int64]float64{onTime, late} {
+		for k := range samples {
+			for at, value := range samples[k] {
+				x := fact{k, at}
+				if _, ok := must[x]; ok {
+					continue
+				}
+				if !slices.Contains(given[x], value) {
+					f.t.Errorf("%s: %v at %d = %v stands in the store, and no frame ever said so", f.edge, k, at, value)
+				}
+				v.surplus++
+			}
+		}
+	}
+	return v
+}
+
+// sameButTime compares a frame with the same frame under its true times.
+func sameButTime(a, b []byte) error {
+	var x, y wire.Frame
+	if err := errors.Join(wire.NewDecoder().DecodeFrame(a, &x), wire.NewDecoder().DecodeFrame(b, &y)); err != nil {
+		return err
+	}
+	if len(x.Readings) != len(y.Readings) {
+		return fmt.Errorf("%d and %d readings", len(x.Readings), len(y.Readings))
+	}
+	for i := range x.Readings {
+		p, q := x.Readings[i], y.Readings[i]
+		if p.Series != q.Series || p.Value != q.Value || p.Text != q.Text || q.Time-p.Time != y.W-x.W {
+			return fmt.Errorf("reading %d is %+v and %+v", i, p, q)
+		}
+	}
+	return nil
+}
+
+func countSamples(m map[key]map[int64]float64) (n int) {
+	for samples := range maps.Values(m) {
+		n += len(samples)
+	}
+	return n
+}
+
+// epochs are those that were seen, in the log or on the wire.
+func (f *facts) epochs() map[wire.Epoch]bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	known := map[wire.Epoch]bool{}
+	for _, m := range []map[wire.Pos][]byte{f.accepted, f.sent} {
+		for pos := range m {
+			known[pos.Epoch] = true
+		}
+	}
+	return known
+}
+
+// exclude leaves out the epochs of a disk that is to be taken out again, but for
+// those that were known before.
+func (f *facts) exclude(dir string, known map[wire.Epoch]bool) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	readLog(f.t, dir, func(pos wire.Pos, _ []byte, _ *buffer.Log) {
+		if !known[pos.Epoch] {
+			f.excluded[pos.Epoch] = true
+		}
+	})
+	for pos := range f.sent {
+		if !known[pos.Epoch] {
+			f.excluded[pos.Epoch] = true
+		}
+	}
+}
