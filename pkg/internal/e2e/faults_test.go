@@ -1,11 +1,14 @@
 package e2e
 
 import (
+	"io/fs"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"syscall"
+	"testing"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -135,14 +138,38 @@ func (w *world) pause(p *process, hold func()) {
 }
 
 // clone copies a folder, in place of an older copy.
-func clone(t interface{ Fatal(...any) }, from, to string) string {
+func clone(t *testing.T, from, to string) string {
+	t.Helper()
 	if err := os.RemoveAll(to); err != nil {
 		t.Fatal(err)
 	}
-	if err := os.CopyFS(to, os.DirFS(from)); err != nil {
+	copyTree(t, from, to)
+	return to
+}
+
+// copyTree copies folders and files; sockets are left out.
+func copyTree(t *testing.T, from, to string) {
+	t.Helper()
+	err := filepath.WalkDir(from, func(path string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		target := filepath.Join(to, strings.TrimPrefix(path, from))
+		switch {
+		case d.IsDir():
+			return os.MkdirAll(target, 0o755)
+		case !d.Type().IsRegular():
+			return nil
+		}
+		b, err := os.ReadFile(path)
+		if err != nil {
+			return err
+		}
+		return os.WriteFile(target, b, 0o600)
+	})
+	if err != nil {
 		t.Fatal(err)
 	}
-	return to
 }
 
 // replace puts a copy in the place of a folder's content; the folder itself may be
@@ -157,9 +184,7 @@ func (w *world) replace(dir, copy string) {
 			w.t.Fatal(err)
 		}
 	}
-	if err := os.CopyFS(dir, os.DirFS(copy)); err != nil {
-		w.t.Fatal(err)
-	}
+	copyTree(w.t, copy, dir)
 }
 
 // fill takes all room of a small file system; the function that it returns gives
@@ -237,7 +262,7 @@ func (w *world) fillHub(hold func()) {
 	w.startHub()
 }
 
-func segments(t interface{ Fatal(...any) }, dir string) []string {
+func segments(t *testing.T, dir string) []string {
 	files, err := filepath.Glob(filepath.Join(dir, "seg-*.db"))
 	if err != nil || len(files) == 0 {
 		t.Fatal("no segments in ", dir, err)
@@ -246,7 +271,7 @@ func segments(t interface{ Fatal(...any) }, dir string) []string {
 }
 
 // flip turns one to forty bits of a file over.
-func flip(t interface{ Fatal(...any) }, rnd *rand.Rand, path string) {
+func flip(t *testing.T, rnd *rand.Rand, path string) {
 	b, err := os.ReadFile(path)
 	if err != nil {
 		t.Fatal(err)

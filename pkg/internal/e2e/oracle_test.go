@@ -2,9 +2,11 @@ package e2e
 
 import (
 	"bytes"
+	"cmp"
 	"errors"
 	"fmt"
 	"maps"
+	"math"
 	"os"
 	"path/filepath"
 	"slices"
@@ -26,19 +28,19 @@ type facts struct {
 	edge string
 
 	mu       sync.Mutex
-	accepted map[wire.Pos][]byte // as they stand in the log
-	sent     map[wire.Pos][]byte // as they were sent, with their true times
+	accepted map[wire.Pos][]byte      // as they stand in the log
+	sent     map[wire.Pos]*wire.Frame // as they were sent, with their true times
+	dec      *wire.Decoder
 	schemas  map[wire.Hash]*telemetry.Schema
 	present  map[wire.Pos]bool   // in the log at the last audit
 	excluded map[wire.Epoch]bool // of a disk image that was taken out again
 	harmed   bool                // the disk was damaged or full since the last audit
-	safe     wire.Pos            // what the log says that the hub has
 	last     wire.Pos
 }
 
 func newFacts(t *testing.T, edge string) *facts {
 	return &facts{
-		t: t, edge: edge, accepted: map[wire.Pos][]byte{}, sent: map[wire.Pos][]byte{},
+		t: t, edge: edge, accepted: map[wire.Pos][]byte{}, sent: map[wire.Pos]*wire.Frame{}, dec: wire.NewDecoder(),
 		schemas: map[wire.Hash]*telemetry.Schema{}, excluded: map[wire.Epoch]bool{},
 	}
 }
@@ -55,21 +57,36 @@ func (f *facts) send(topic string, payload []byte) {
 		f.t.Errorf("%s sent what cannot be read: %v", f.edge, err)
 		return
 	}
-	if kind == wire.KindSchema {
+	switch kind {
+	case wire.KindSchema:
 		f.schema(payload)
+	case wire.KindFrame:
+		var fr wire.Frame
+		if err := f.dec.DecodeFrame(payload, &fr); err != nil {
+			f.t.Errorf("%s sent what cannot be read: %v", f.edge, err)
+			return
+		}
+		f.sentFrame(&fr)
+	case wire.KindJoined:
+		var run wire.Joined
+		if err := f.dec.DecodeJoined(payload, &run); err != nil {
+			f.t.Errorf("%s sent what cannot be read: %v", f.edge, err)
+			return
+		}
+		run.Frames(func(fr *wire.Frame) bool { f.sentFrame(fr); return true })
 	}
-	if kind != wire.KindFrame {
-		return
+}
+
+// sentFrame takes down a frame, alone or out of a run: it must be the same each
+// time that it is sent.
+func (f *facts) sentFrame(fr *wire.Frame) {
+	own := *fr
+	own.Readings = slices.Clone(fr.Readings)
+	if was, ok := f.sent[fr.Pos()]; !ok {
+		f.sent[fr.Pos()] = &own
+	} else if err := same(was, &own, 0); err != nil {
+		f.t.Errorf("%s sent two different frames %v: %v", f.edge, fr.Pos(), err)
 	}
-	h, err := wire.PeekFrame(payload)
-	if err != nil {
-		f.t.Errorf("%s sent what cannot be read: %v", f.edge, err)
-		return
-	}
-	if was, ok := f.sent[h.Pos()]; ok && !bytes.Equal(was, payload) {
-		f.t.Errorf("%s sent two different frames %v", f.edge, h.Pos())
-	}
-	f.sent[h.Pos()] = bytes.Clone(payload)
 }
 
 func (f *facts) schema(raw []byte) {
@@ -83,14 +100,11 @@ func (f *facts) schema(raw []byte) {
 
 // readLog hands out what is committed in a copy of an edge's log, which so stays
 // as it is.
-func readLog(t *testing.T, dir string, frame func(pos wire.Pos, payload []byte, log *buffer.Log)) (last, safe wire.Pos) {
+func readLog(t *testing.T, dir string, frame func(pos wire.Pos, payload []byte, log *buffer.Log)) (last wire.Pos) {
 	t.Helper()
-	clone := filepath.Join(t.TempDir(), "log")
-	if err := os.CopyFS(clone, os.DirFS(dir)); err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = os.RemoveAll(clone) }()
-	log, err := buffer.Open(clone, buffer.Options{})
+	copied := clone(t, dir, filepath.Join(t.TempDir(), "log"))
+	defer func() { _ = os.RemoveAll(copied) }()
+	log, err := buffer.Open(copied, buffer.Options{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -117,7 +131,7 @@ func readLog(t *testing.T, dir string, frame func(pos wire.Pos, payload []byte, 
 	if p, ok := log.Last(); ok {
 		last = place(p)
 	}
-	return last, place(log.Safe())
+	return last
 }
 
 // audit takes down what the log holds now. The agent must be down.
@@ -126,7 +140,7 @@ func (f *facts) audit(dir string) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	here := map[wire.Pos]bool{}
-	f.last, f.safe = readLog(f.t, dir, func(pos wire.Pos, payload []byte, log *buffer.Log) {
+	f.last = readLog(f.t, dir, func(pos wire.Pos, payload []byte, log *buffer.Log) {
 		here[pos] = true
 		if was, ok := f.accepted[pos]; ok && !bytes.Equal(was, payload) {
 			f.t.Errorf("%s: frame %v was another one before", f.edge, pos)
@@ -161,12 +175,8 @@ type fact struct {
 	at  int64
 }
 
-// readings decodes a frame into the samples that the store must have of it.
-func (f *facts) readings(payload []byte, give func(fact, float64)) error {
-	var fr wire.Frame
-	if err := wire.NewDecoder().DecodeFrame(payload, &fr); err != nil {
-		return err
-	}
+// readings gives the samples that the store must have of a frame.
+func (f *facts) readings(fr *wire.Frame, give func(fact, float64)) error {
 	s := f.schemas[fr.Schema]
 	if s == nil {
 		return errors.New("its schema was never seen")
@@ -190,11 +200,7 @@ type gap struct {
 // declared reads the gaps that the hub has taken down. The hub must be down.
 func declared(t *testing.T, dir, edge string) (gaps []gap) {
 	t.Helper()
-	clone := t.TempDir()
-	if err := os.CopyFS(clone, os.DirFS(dir)); err != nil {
-		t.Fatal(err)
-	}
-	l, err := ledger.Open(clone, ledger.Options{})
+	l, err := ledger.Open(clone(t, dir, filepath.Join(t.TempDir(), "ledger")), ledger.Options{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -246,16 +252,20 @@ func (f *facts) judge(onTime, late map[key]map[int64]float64, gaps []gap, kept m
 		if f.excluded[pos.Epoch] {
 			continue
 		}
-		// Untimed frames stand in the log with the time since boot; what was sent
-		// of them has the true times.
-		was, sent := f.sent[pos]
-		if h, err := wire.PeekFrame(payload); err == nil && h.Untimed && sent {
-			if err := sameButTime(payload, was); err != nil {
-				f.t.Errorf("%s: frame %v was sent with other content: %v", f.edge, pos, err)
+		fr := &wire.Frame{}
+		if err := f.dec.DecodeFrame(payload, fr); err != nil {
+			f.t.Errorf("%s: frame %v: %v", f.edge, pos, err)
+			continue
+		}
+		if was := f.sent[pos]; was != nil {
+			shift := int64(0)
+			if fr.Untimed { // it stands in the log with the time since boot
+				shift = was.W - fr.W
 			}
-			payload = was
-		} else if sent && !bytes.Equal(was, payload) {
-			f.t.Errorf("%s: frame %v was sent with other content than it has in the log", f.edge, pos)
+			if err := same(fr, was, shift); err != nil {
+				f.t.Errorf("%s: frame %v was sent with other content than it has in the log: %v", f.edge, pos, err)
+			}
+			fr = was
 		}
 		v.frames++
 		covered := slices.ContainsFunc(gaps, func(g gap) bool { return g.covers(pos) })
@@ -266,7 +276,7 @@ func (f *facts) judge(onTime, late map[key]map[int64]float64, gaps []gap, kept m
 				f.t.Errorf("%s: frame %v is declared missing, and the edge has it", f.edge, pos)
 			}
 		}
-		err := f.readings(payload, func(x fact, value float64) {
+		err := f.readings(fr, func(x fact, value float64) {
 			given[x] = append(given[x], value)
 			if !covered {
 				v.readings++
@@ -278,11 +288,11 @@ func (f *facts) judge(onTime, late map[key]map[int64]float64, gaps []gap, kept m
 			f.t.Errorf("%s: frame %v: %v", f.edge, pos, err)
 		}
 	}
-	for pos, payload := range f.sent {
+	for pos, fr := range f.sent {
 		if _, ok := f.accepted[pos]; ok || f.excluded[pos.Epoch] {
 			continue
 		}
-		if err := f.readings(payload, func(x fact, value float64) { given[x] = append(given[x], value) }); err != nil {
+		if err := f.readings(fr, func(x fact, value float64) { given[x] = append(given[x], value) }); err != nil {
 			f.t.Errorf("%s: sent frame %v: %v", f.edge, pos, err)
 		}
 	}
@@ -321,18 +331,24 @@ func (f *facts) judge(onTime, late map[key]map[int64]float64, gaps []gap, kept m
 	return v
 }
 
-// sameButTime compares a frame with the same frame under its true times.
-func sameButTime(a, b []byte) error {
-	var x, y wire.Frame
-	if err := errors.Join(wire.NewDecoder().DecodeFrame(a, &x), wire.NewDecoder().DecodeFrame(b, &y)); err != nil {
-		return err
-	}
+// same compares the readings of two frames, the times of the second being so much
+// later.
+func same(x, y *wire.Frame, shift int64) error {
 	if len(x.Readings) != len(y.Readings) {
 		return fmt.Errorf("%d and %d readings", len(x.Readings), len(y.Readings))
 	}
-	for i := range x.Readings {
-		p, q := x.Readings[i], y.Readings[i]
-		if p.Series != q.Series || p.Value != q.Value || p.Text != q.Text || q.Time-p.Time != y.W-x.W {
+	// The order of series is the encoder's choice.
+	order := func(rs []telemetry.Reading) []telemetry.Reading {
+		rs = slices.Clone(rs)
+		slices.SortFunc(rs, func(a, b telemetry.Reading) int {
+			return cmp.Or(cmp.Compare(a.Series, b.Series), cmp.Compare(a.Time, b.Time))
+		})
+		return rs
+	}
+	xs, ys := order(x.Readings), order(y.Readings)
+	for i := range xs {
+		p, q := xs[i], ys[i]
+		if p.Series != q.Series || math.Float64bits(p.Value) != math.Float64bits(q.Value) || p.Text != q.Text || p.Quality != q.Quality || q.Time-p.Time != shift {
 			return fmt.Errorf("reading %d is %+v and %+v", i, p, q)
 		}
 	}
@@ -351,10 +367,11 @@ func (f *facts) epochs() map[wire.Epoch]bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	known := map[wire.Epoch]bool{}
-	for _, m := range []map[wire.Pos][]byte{f.accepted, f.sent} {
-		for pos := range m {
-			known[pos.Epoch] = true
-		}
+	for pos := range f.accepted {
+		known[pos.Epoch] = true
+	}
+	for pos := range f.sent {
+		known[pos.Epoch] = true
 	}
 	return known
 }
