@@ -1,8 +1,8 @@
 package uplink
 
 import (
-	"fmt"
 	"bytes"
+	"fmt"
 	"log/slog"
 	"strings"
 	"testing"
