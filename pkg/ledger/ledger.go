@@ -196,7 +196,7 @@ func create(dir, path string) error {
 	if err != nil {
 		return err
 	}
-	err = db.Update(func(tx *bolt.Tx) error { return prepare(tx, true) })
+	err = db.Update(func(tx *bolt.Tx) error { return prepare(tx, 0) })
 	if err = errors.Join(err, db.Close()); err == nil {
 		err = os.Rename(fresh, path)
 	}
