@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/coreos/go-systemd/v22/daemon"
@@ -22,7 +23,6 @@ import (
 	"github.com/langbiang/langbiang/pkg/buffer"
 	"github.com/langbiang/langbiang/pkg/clock"
 	"github.com/langbiang/langbiang/pkg/driver"
-	"github.com/langbiang/langbiang/pkg/telemetry"
 	"github.com/langbiang/langbiang/pkg/uplink"
 	"github.com/langbiang/langbiang/pkg/wire"
 )
@@ -33,7 +33,8 @@ const drainTime = time.Second
 
 // Agent is an opened agent. Open, then Run once, then Close.
 type Agent struct {
-	plan     *Plan
+	plan     *Plan                // as it was opened; settings beside the devices hold until it is closed
+	now      atomic.Pointer[Plan] // what it reads
 	logger   *slog.Logger
 	metrics  *prometheus.Registry
 	log      *buffer.Log
@@ -42,7 +43,9 @@ type Agent struct {
 	collect  *collector
 	recorder *recorder
 	uplink   *uplink.Uplink
-	drivers  []driver.Driver
+	drivers  map[string]driver.Driver // by connection, until Run has them
+	totals   *totals
+	reloads  chan reload
 	http     net.Listener
 	control  net.Listener // nil: the socket could not be made
 	version  string
@@ -53,7 +56,8 @@ type Agent struct {
 // drivers. Nothing is read and no connection is made before Run.
 func Open(plan *Plan, version string, logger *slog.Logger) (a *Agent, err error) {
 	cfg := &plan.Config
-	a = &Agent{plan: plan, logger: logger, metrics: prometheus.NewRegistry(), version: version, started: time.Now()}
+	a = &Agent{plan: plan, logger: logger, metrics: prometheus.NewRegistry(), version: version, started: time.Now(), drivers: map[string]driver.Driver{}, reloads: make(chan reload)}
+	a.now.Store(plan)
 	defer func() {
 		if err != nil {
 			_ = a.Close() // the first error is the one to tell
@@ -98,36 +102,21 @@ func Open(plan *Plan, version string, logger *slog.Logger) (a *Agent, err error)
 	if err != nil {
 		return a, err
 	}
-	connections := map[*driver.Device]string{}
-	for _, c := range plan.Connections {
-		for _, d := range c.Devices {
-			connections[d] = c.ID
-		}
-	}
-	collect, schema := newCollector(plan.Devices, plan.Quantities, plan.Filters, func(d *driver.Device) telemetry.Device { return describe(d, connections[d]) }, a.clock, logger)
-	a.collect = collect
-	totals := newTotals(a.log, logger)
-	a.recorder, err = newRecorder(a.log, collect, schema, totals, begun, end.pos, a.clock.BootID(), logger)
+	first := newLayout(plan)
+	a.collect = newCollector(first, a.clock, logger)
+	a.totals = newTotals(a.log, logger)
+	a.recorder, err = newRecorder(a.log, a.collect, first.schema, a.totals, begun, end.pos, a.clock.BootID(), logger)
 	if err != nil {
 		return a, err
 	}
-	collect.begin(end.watermark)
-	for _, c := range plan.Connections {
-		if len(c.Devices) == 0 {
-			continue
+	a.collect.begin(end.watermark)
+	for i := range plan.Connections {
+		if err := a.open(&plan.Connections[i]); err != nil {
+			return a, err
 		}
-		d, err := c.Source.New(c.ID, c.Devices, driver.Env{
-			Sink: collect, Logger: logger.With("connection", c.ID),
-			Metrics: a.metrics, // the drivers label theirs with the connection
-			Totals:  totals,
-		})
-		if err != nil {
-			return a, fmt.Errorf("connection %s: %w", c.ID, err)
-		}
-		a.drivers = append(a.drivers, d)
 	}
 	a.registerMetrics()
-	if a.uplink, err = a.newUplink(version, schema); err != nil {
+	if a.uplink, err = a.newUplink(version); err != nil {
 		return a, err
 	}
 	if cfg.HTTP.Listen != "" {
@@ -170,7 +159,7 @@ func (a *Agent) Run(ctx context.Context) error {
 	defer stopLink()
 	recordCtx, stopRecord := context.WithCancel(background)
 	defer stopRecord()
-	var drivers, link, record, others sync.WaitGroup
+	var link, record, others sync.WaitGroup
 	start := func(wg *sync.WaitGroup, what string, ctx context.Context, run func(context.Context) error) {
 		wg.Go(func() {
 			if err := run(ctx); err != nil && !errors.Is(err, context.Canceled) {
@@ -183,8 +172,9 @@ func (a *Agent) Run(ctx context.Context) error {
 	start(&record, "log", recordCtx, func(ctx context.Context) error {
 		return a.recorder.run(ctx, a.plan.Config.Hub.SendEvery, a.plan.Config.Hub.Heartbeat, a.plan.Config.Buffer.CommitEvery, func() { a.alive() })
 	})
-	for i, d := range a.drivers {
-		start(&drivers, fmt.Sprintf("driver %d", i), ctx, d.Run)
+	drivers := newDriverSet(ctx, cancel)
+	for _, id := range slices.Sorted(maps.Keys(a.drivers)) {
+		drivers.start(id, a.drivers[id])
 	}
 	if a.http != nil {
 		start(&others, "http", ctx, a.serve)
@@ -193,9 +183,9 @@ func (a *Agent) Run(ctx context.Context) error {
 		start(&others, "control", ctx, a.serveControl)
 	}
 	a.notify(daemon.SdNotifyReady)
-	<-ctx.Done()
+	a.follow(ctx, drivers)
 	a.notify(daemon.SdNotifyStopping)
-	drivers.Wait()
+	drivers.wait()
 	stopRecord()
 	record.Wait()
 	a.drain()

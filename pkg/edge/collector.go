@@ -9,7 +9,6 @@ import (
 
 	"github.com/langbiang/langbiang/pkg/clock"
 	"github.com/langbiang/langbiang/pkg/driver"
-	"github.com/langbiang/langbiang/pkg/filter"
 	"github.com/langbiang/langbiang/pkg/telemetry"
 	"github.com/langbiang/langbiang/pkg/wire"
 )
@@ -45,28 +44,20 @@ type collector struct {
 	logger *slog.Logger
 	full   chan struct{} // receives when a frame should be cut early
 
-	first    map[*driver.Device]uint32 // index of the first series of the device
-	series   []telemetry.Series
-	filtered []uint32 // the series that have a filter, in order
-
-	mu        sync.Mutex
-	schema    *telemetry.Schema // what the devices are, as far as they told it
-	revised   bool              // schema is new
+	mu sync.Mutex
+	layout
 	pending   []telemetry.Reading
 	held      []heldReading // device time, ahead of its series' watermark
 	marks     []wire.Mark
-	last      []int64 // newest time given to each series
-	watermark int64   // W of the newest frame
-	stamped   int64   // newest stamp given
+	watermark int64 // W of the newest frame
+	stamped   int64 // newest stamp given
 	era       uint32
 	trusted   bool
-	up        map[*driver.Device]*deviceState
 	ticket    driver.Ticket // of the newest Put
 	cutTicket driver.Ticket // of the newest Put that a frame holds
 	committed driver.Ticket
 	waiting   []waiter
-	filters   map[uint32]*filter.Filter // by series; nil when there are none
-	thinned   []telemetry.Reading       // scratch
+	thinned   []telemetry.Reading // scratch
 
 	duplicates uint64 // readings dropped: same series and millisecond
 	unplaced   uint64 // readings dropped: no room or no series
@@ -77,50 +68,10 @@ type waiter struct {
 	f      func()
 }
 
-type deviceState struct {
-	known    bool
-	up       bool
-	reason   telemetry.Reason
-	detail   string
-	since    int64
-	reported int64
-}
-
-// newCollector makes the schema of the devices and a collector for it. Call
-// begin before the first Put.
-func newCollector(devices []*driver.Device, quantities telemetry.Quantities, filters filterSet, describe func(*driver.Device) telemetry.Device, clock timekeeper, logger *slog.Logger) (*collector, *telemetry.Schema) {
-	c := &collector{
-		clock: clock, logger: logger, full: make(chan struct{}, 1),
-		first: make(map[*driver.Device]uint32), up: make(map[*driver.Device]*deviceState),
-	}
-	schema := &telemetry.Schema{}
-	for i, d := range devices {
-		schema.Devices = append(schema.Devices, describe(d))
-		c.first[d] = uint32(len(schema.Series))
-		c.up[d] = &deviceState{}
-		for j := range d.Points {
-			p := &d.Points[j]
-			s := telemetry.Series{
-				Device: uint32(i), Point: p.ID, Quantity: p.Quantity, Unit: quantities[p.Quantity].Unit,
-				Labels: d.Labels, Interval: d.Interval.Milliseconds(),
-			}
-			if p.IsText() {
-				s.Kind = telemetry.KindText
-			}
-			if p.Topic != "" && d.MQTT.Time != nil {
-				s.MaxLag = d.MQTT.Time.MaxLag.Milliseconds()
-			}
-			schema.Series = append(schema.Series, s)
-		}
-		schema.Series = append(schema.Series, telemetry.Series{
-			Device: uint32(i), Point: telemetry.QuantityDeviceUp, Quantity: telemetry.QuantityDeviceUp,
-			Labels: d.Labels, Interval: d.Interval.Milliseconds(),
-		})
-		c.addFilters(schema, d, c.first[d], filters[d])
-	}
-	c.schema, c.series = schema, schema.Series
-	c.last = make([]int64, len(c.series))
-	return c, schema
+// newCollector makes a collector for the series of a layout. Call begin before
+// the first Put.
+func newCollector(l layout, clock timekeeper, logger *slog.Logger) *collector {
+	return &collector{clock: clock, logger: logger, full: make(chan struct{}, 1), layout: l}
 }
 
 // begin starts observing now. lastW is the watermark of the newest frame of the
@@ -268,6 +219,11 @@ func (c *collector) Committed(t driver.Ticket, f func()) {
 func (c *collector) cut(f *wire.Frame, quiet time.Duration) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	return c.take(f, quiet)
+}
+
+// take is cut for those who hold the lock.
+func (c *collector) take(f *wire.Frame, quiet time.Duration) bool {
 	t := c.clock.Now()
 	c.follow(t)
 	if away := t.Ms - c.watermark; away > stallAfter.Milliseconds() {
@@ -299,10 +255,15 @@ func (c *collector) cut(f *wire.Frame, quiet time.Duration) bool {
 	f.PrevW, f.W = c.watermark, w
 	f.Era, f.Untimed = c.era, !c.trusted
 	c.watermark = w
-	slices.SortFunc(f.Readings, func(a, b telemetry.Reading) int {
+	sortReadings(f.Readings)
+	return true
+}
+
+// sortReadings puts readings into the order of a frame.
+func sortReadings(rs []telemetry.Reading) {
+	slices.SortFunc(rs, func(a, b telemetry.Reading) int {
 		return cmp.Or(cmp.Compare(a.Series, b.Series), cmp.Compare(a.Time, b.Time))
 	})
-	return true
 }
 
 // follow follows the clock into a new era, or from the time of this boot to true
@@ -430,6 +391,13 @@ func (c *collector) state(d *driver.Device) deviceState {
 		return *st
 	}
 	return deviceState{}
+}
+
+// size returns how many devices and series there are.
+func (c *collector) size() (devices, series int) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return len(c.first), len(c.series)
 }
 
 // answering counts the devices that are up.

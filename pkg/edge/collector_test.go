@@ -34,7 +34,8 @@ func testDevice(id string, points ...string) *driver.Device {
 func testCollector(t *testing.T, now int64, devices ...*driver.Device) (*collector, *fakeClock) {
 	t.Helper()
 	fc := &fakeClock{Time: clock.Time{Ms: now, Trusted: true}}
-	c, schema := newCollector(devices, nil, nil, func(d *driver.Device) telemetry.Device { return telemetry.Device{ID: d.ID} }, fc, slog.New(slog.DiscardHandler))
+	l := newLayout(&Plan{Devices: devices})
+	c, schema := newCollector(l, fc, slog.New(slog.DiscardHandler)), l.schema
 	if _, _, err := wire.EncodeSchema(nil, schema); err != nil {
 		t.Fatal(err)
 	}
@@ -168,7 +169,7 @@ func TestALateDeviceTimeComesAtOnceAndIsLate(t *testing.T) {
 func TestWhatWasStampedBeforeTheClockWasKnownMovesToTrueTime(t *testing.T) {
 	d := testDevice("air", "pm")
 	fc := &fakeClock{Time: clock.Time{Ms: 5_000}, offset: 1_000_000}
-	c, _ := newCollector([]*driver.Device{d}, nil, nil, func(d *driver.Device) telemetry.Device { return telemetry.Device{ID: d.ID} }, fc, slog.New(slog.DiscardHandler))
+	c := newCollector(newLayout(&Plan{Devices: []*driver.Device{d}}), fc, slog.New(slog.DiscardHandler))
 	c.begin(900_000)
 	var f wire.Frame
 	fc.Ms = 6_000

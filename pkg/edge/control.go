@@ -13,6 +13,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"strings"
 	"syscall"
 	"time"
 )
@@ -20,7 +21,10 @@ import (
 // A running agent can be asked by the commands of a technician: HTTP with JSON on
 // a socket in its data folder, for those who may write there.
 //
-//	GET /status?device=ID    the [status]; without a device of all of them
+//	GET  /status?device=ID   the [status]; without a device of all of them
+//	POST /reload             the configuration is read anew: [reloaded]
+//
+// What it refuses it answers with 422 and the reason as text.
 
 // socketName is the socket's name in the data folder.
 const socketName = "agent.sock"
@@ -43,7 +47,7 @@ func listenControl(dataDir string, logger *slog.Logger) net.Listener {
 			_ = l.Close() // the first error is the one to tell
 		}
 	}
-	logger.Warn("the commands status, read and why cannot ask this agent", "socket", path, "err", err)
+	logger.Warn("the commands status, read, why and reload cannot reach this agent", "socket", path, "err", err)
 	return nil
 }
 
@@ -54,18 +58,42 @@ func (a *Agent) serveControl(ctx context.Context) error {
 		w.Header().Set("Content-Type", "application/json")
 		_ = json.NewEncoder(w).Encode(a.status(r.URL.Query().Get("device"))) // a client that has gone needs no answer
 	})
+	mux.HandleFunc("POST /reload", func(w http.ResponseWriter, r *http.Request) {
+		out, err := a.Reload(r.Context())
+		if err != nil {
+			http.Error(w, err.Error(), http.StatusUnprocessableEntity)
+			return
+		}
+		w.Header().Set("Content-Type", "application/json")
+		_ = json.NewEncoder(w).Encode(out) // a client that has gone needs no answer
+	})
 	return serveUntil(ctx, a.control, mux)
 }
 
-// askTimeout bounds a question to a running agent.
-const askTimeout = 10 * time.Second
+// askTimeout bounds a question to a running agent. A reload waits for drivers that
+// are in the middle of a request.
+const askTimeout = 60 * time.Second
 
 // maxAnswer bounds its answer.
 const maxAnswer = 64 << 20
 
+// refused is what an agent does not do, in its own words.
+type refused string
+
+func (r refused) Error() string { return string(r) }
+
 // ask puts a question to the agent that runs on the data folder and decodes the
-// answer into v. It fails with errNotRunning when there is none.
+// answer into v. It fails with errNotRunning when there is none, and with refused.
 func ask(ctx context.Context, dataDir, path string, query url.Values, v any) error {
+	return askAgent(ctx, http.MethodGet, dataDir, path, query, v)
+}
+
+// order is ask for what changes something.
+func order(ctx context.Context, dataDir, path string, query url.Values, v any) error {
+	return askAgent(ctx, http.MethodPost, dataDir, path, query, v)
+}
+
+func askAgent(ctx context.Context, method, dataDir, path string, query url.Values, v any) error {
 	client := &http.Client{Timeout: askTimeout, Transport: &http.Transport{
 		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 			var d net.Dialer
@@ -73,7 +101,7 @@ func ask(ctx context.Context, dataDir, path string, query url.Values, v any) err
 		},
 		DisableKeepAlives: true,
 	}}
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://agent"+path+"?"+query.Encode(), http.NoBody)
+	req, err := http.NewRequestWithContext(ctx, method, "http://agent"+path+"?"+query.Encode(), http.NoBody)
 	if err != nil {
 		return err
 	}
@@ -87,6 +115,13 @@ func ask(ctx context.Context, dataDir, path string, query url.Values, v any) err
 		return fmt.Errorf("the agent on %s: %w", dataDir, err)
 	}
 	defer func() { _ = resp.Body.Close() }() // read to the end by then
+	if resp.StatusCode == http.StatusUnprocessableEntity {
+		text, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer))
+		if err != nil {
+			return fmt.Errorf("the answer of the agent on %s: %w", dataDir, err)
+		}
+		return refused(strings.TrimSpace(string(text)))
+	}
 	if resp.StatusCode != http.StatusOK {
 		return fmt.Errorf("the agent on %s answers %s; is it of another version?", dataDir, resp.Status)
 	}

@@ -119,7 +119,8 @@ func describeFiltered(s *telemetry.Series, spec *filter.Spec) {
 
 // addFilters makes the filters of a device whose series begin at first, and
 // appends the series of further aggregates to the schema.
-func (c *collector) addFilters(schema *telemetry.Schema, d *driver.Device, first uint32, specs map[string]filter.Spec) {
+func (l *layout) addFilters(d *driver.Device, first uint32, specs map[string]filter.Spec) {
+	schema := l.schema
 	for j := range d.Points {
 		spec, ok := specs[d.Points[j].ID]
 		if !ok {
@@ -137,11 +138,11 @@ func (c *collector) addFilters(schema *telemetry.Schema, d *driver.Device, first
 				schema.Series = append(schema.Series, further)
 			}
 		}
-		if c.filters == nil {
-			c.filters = make(map[uint32]*filter.Filter)
+		if l.filters == nil {
+			l.filters = make(map[uint32]*filter.Filter)
 		}
-		c.filters[s] = filter.New(spec)
-		c.filtered = append(c.filtered, s)
+		l.filters[s] = filter.New(spec)
+		l.filtered = append(l.filtered, s)
 	}
 }
 
@@ -171,6 +172,11 @@ func (c *collector) tick(now int64) {
 func (c *collector) close() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	c.flush()
+}
+
+// flush is close for those who hold the lock.
+func (c *collector) flush() {
 	now := c.stamp()
 	for _, s := range c.filtered {
 		c.thinned = c.filters[s].Flush(now, c.watermark+1, c.thinned[:0])

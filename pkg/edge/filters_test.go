@@ -21,7 +21,8 @@ import (
 func filtered(t *testing.T, d *driver.Device, specs map[string]filter.Spec) (*collector, *fakeClock, *telemetry.Schema) {
 	t.Helper()
 	fc := &fakeClock{Time: clock.Time{Ms: 1_000_000, Trusted: true}}
-	c, schema := newCollector([]*driver.Device{d}, nil, filterSet{d: specs}, func(d *driver.Device) telemetry.Device { return telemetry.Device{ID: d.ID} }, fc, slog.New(slog.DiscardHandler))
+	l := newLayout(&Plan{Devices: []*driver.Device{d}, Filters: filterSet{d: specs}})
+	c, schema := newCollector(l, fc, slog.New(slog.DiscardHandler)), l.schema
 	if _, _, err := wire.EncodeSchema(nil, schema); err != nil {
 		t.Fatal(err)
 	}

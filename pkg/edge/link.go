@@ -9,7 +9,6 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/langbiang/langbiang/pkg/buffer"
-	"github.com/langbiang/langbiang/pkg/telemetry"
 	"github.com/langbiang/langbiang/pkg/uplink"
 	"github.com/langbiang/langbiang/pkg/wire"
 )
@@ -53,14 +52,15 @@ func (l logPart) Last() (wire.Pos, bool) {
 func (l logPart) SetSafe(p wire.Pos) { l.Log.SetSafe(fromWire(p)) }
 
 // newUplink makes the uplink of the agent.
-func (a *Agent) newUplink(version string, schema *telemetry.Schema) (*uplink.Uplink, error) {
+func (a *Agent) newUplink(version string) (*uplink.Uplink, error) {
 	cfg := &a.plan.Config
 	u, err := uplink.New(uplink.Config{
 		URL: cfg.Hub.URL, Edge: cfg.Edge.ID, Epoch: a.recorder.epoch, Logger: a.logger, Metrics: a.metrics,
 		Hello: func(h *wire.Hello) {
 			t := a.clock.Now()
 			h.Site, h.Version, h.Platform = cfg.Edge.Site, version, runtime.GOOS+"/"+runtime.GOARCH
-			h.Schema, h.Series, h.Devices = a.recorder.schema.Load().Key, len(schema.Series), len(schema.Devices)
+			h.Schema = a.recorder.schema.Load().Key
+			h.Devices, h.Series = a.collect.size()
 			h.Clock = wire.Clock{Now: t.Ms, Trusted: t.Trusted, Era: t.Era}
 		},
 		Retime: func(boot [16]byte) (int64, bool, bool) {
@@ -104,7 +104,7 @@ func (a *Agent) registerMetrics() {
 			Help: "Readings that filters held back: within the deadband, joined into a window, beyond the rate.",
 		}, func() float64 { return float64(value()) }))
 	}
-	gauge("devices", "Devices that are read.", func() float64 { return float64(len(a.plan.Devices)) })
+	gauge("devices", "Devices that are read.", func() float64 { return float64(len(a.now.Load().Devices)) })
 	gauge("devices_up", "Devices that answer.", func() float64 { return float64(a.collect.answering()) })
 	gauge("clock_trusted", "1 when log time is true time.", func() float64 {
 		if a.clock.Now().Trusted {

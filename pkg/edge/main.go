@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"sync"
 
 	"github.com/langbiang/langbiang/pkg/internal/settings"
 )
@@ -23,7 +24,7 @@ func Main(ctx context.Context, version string, args []string, stdout, stderr io.
 		},
 		Commands: []settings.Command[*Plan]{
 			{Use: "run", Short: "run the agent until it is told to stop", Run: run},
-			checkCommand(), statusCommand(), readCommand(), whyCommand(), planCommand(), doctorCommand(),
+			checkCommand(), statusCommand(), readCommand(), whyCommand(), planCommand(), doctorCommand(), reloadCommand(),
 			profilesCommand(), scanCommand(),
 		},
 	}
@@ -39,5 +40,11 @@ func run(ctx context.Context, c settings.Call, plan *Plan) error {
 	if err != nil {
 		return err
 	}
-	return errors.Join(a.Run(ctx), a.Close())
+	hangups, stop := context.WithCancel(ctx)
+	var wg sync.WaitGroup
+	wg.Go(func() { reloadOnHangup(hangups, a) })
+	err = a.Run(ctx)
+	stop()
+	wg.Wait()
+	return errors.Join(err, a.Close())
 }

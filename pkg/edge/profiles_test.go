@@ -87,17 +87,21 @@ func runAgent(t *testing.T, dir string, done func(a *Agent) bool) string {
 	return log.String()
 }
 
-// logged is what stands in an agent's log at its end: the schema in force, and
-// the newest reading of each series by "device/point".
-func logged(t *testing.T, dir string) (*telemetry.Schema, map[string]telemetry.Reading) {
+// loggedReading is a reading with its series by "device/point".
+type loggedReading struct {
+	series string
+	telemetry.Reading
+}
+
+// readLog returns the schema in force at the log's end, and every reading in
+// order.
+func readLog(t *testing.T, dir string) (schema *telemetry.Schema, all []loggedReading) {
 	t.Helper()
 	l, err := buffer.Open(filepath.Join(dir, "data", "log"), buffer.Options{})
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer func() { _ = l.Close() }()
-	var schema *telemetry.Schema
-	newest := map[string]telemetry.Reading{}
 	err = l.Read(buffer.Pos{}, 1<<30, func(r buffer.Record) error {
 		var f wire.Frame
 		if err := wire.NewDecoder().DecodeFrame(r.Payload, &f); err != nil {
@@ -113,12 +117,31 @@ func logged(t *testing.T, dir string) (*telemetry.Schema, map[string]telemetry.R
 		}
 		for _, x := range f.Readings {
 			s := schema.Series[x.Series]
-			newest[schema.Devices[s.Device].ID+"/"+s.Point] = x
+			all = append(all, loggedReading{schema.Devices[s.Device].ID + "/" + s.Point, x})
 		}
 		return nil
 	})
 	if err != nil {
 		t.Fatal(err)
+	}
+	return schema, all
+}
+
+// everyReading is what stands in an agent's log.
+func everyReading(t *testing.T, dir string) []loggedReading {
+	t.Helper()
+	_, all := readLog(t, dir)
+	return all
+}
+
+// logged is the schema in force at the end of an agent's log, and the newest
+// reading of each series by "device/point".
+func logged(t *testing.T, dir string) (*telemetry.Schema, map[string]telemetry.Reading) {
+	t.Helper()
+	schema, all := readLog(t, dir)
+	newest := map[string]telemetry.Reading{}
+	for _, r := range all {
+		newest[r.series] = r.Reading
 	}
 	return schema, newest
 }

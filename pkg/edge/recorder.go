@@ -30,6 +30,7 @@ type recorder struct {
 	refused bool // the disk took no commit the last time
 	values  *lastValues
 	totals  *totals
+	changes chan change
 
 	frames, readings, lost atomic.Uint64
 }
@@ -38,7 +39,7 @@ func newRecorder(log *buffer.Log, collect *collector, schema *telemetry.Schema, 
 	r := &recorder{
 		log: log, collect: collect, encoder: wire.NewEncoder(schema), logger: logger, totals: totals,
 		epochStart: begun, prev: prev, boot: boot,
-		values: newLastValues(schema),
+		values: newLastValues(schema), changes: make(chan change),
 	}
 	if err := r.describe(schema); err != nil {
 		return nil, err
@@ -51,7 +52,7 @@ func newRecorder(log *buffer.Log, collect *collector, schema *telemetry.Schema, 
 func (r *recorder) describe(schema *telemetry.Schema) error {
 	data, hash, err := wire.EncodeSchema(nil, schema)
 	if err != nil {
-		return fmt.Errorf("the devices cannot be described to the hub: %w", err)
+		return fmt.Errorf("%w: %w", errLayout, err)
 	}
 	r.schema.Store(&buffer.Attachment{Key: hash, Data: data})
 	r.frame.Schema = hash
@@ -78,6 +79,12 @@ func (r *recorder) run(ctx context.Context, send, quiet, commit time.Duration, a
 			}
 		case <-commits.C:
 			r.commit()
+		case ch := <-r.changes:
+			err := r.relay(ch.layout)
+			ch.done <- err
+			if err != nil && !errors.Is(err, errLayout) {
+				return err
+			}
 		case <-ctx.Done():
 			r.collect.close()
 			if err := r.cut(0); err != nil {
@@ -87,6 +94,32 @@ func (r *recorder) run(ctx context.Context, send, quiet, commit time.Duration, a
 			return nil
 		}
 	}
+}
+
+// change asks the recorder to change over to another layout.
+type change struct {
+	layout layout
+	done   chan error // of capacity 1
+}
+
+// errLayout says that the devices cannot be described to the hub; the layout
+// before stays.
+var errLayout = errors.New("the devices cannot be described to the hub")
+
+// relay ends the layout before with a frame of its own and begins the next one.
+func (r *recorder) relay(next layout) error {
+	if _, _, err := wire.EncodeSchema(nil, next.schema); err != nil {
+		return fmt.Errorf("%w: %w", errLayout, err)
+	}
+	cut, old := r.collect.relay(next, &r.frame)
+	if cut {
+		if err := r.store(&r.frame); err != nil {
+			return err
+		}
+	}
+	r.encoder.SetSchema(next.schema)
+	r.values.relay(next.schema, old)
+	return r.describe(next.schema)
 }
 
 func (r *recorder) cut(quiet time.Duration) error {

@@ -40,6 +40,22 @@ func (l *lastValues) update(f *wire.Frame) {
 	}
 }
 
+// relay changes over to another schema. old tells which series each one was, or -1.
+func (l *lastValues) relay(schema *telemetry.Schema, old []int32) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	readings, known := make([]telemetry.Reading, len(old)), make([]bool, len(old))
+	for i, o := range old {
+		if o >= 0 && l.known[o] {
+			readings[i], known[i] = l.readings[o], true
+			readings[i].Series = uint32(i)
+		}
+	}
+	l.readings, l.known = readings, known
+	l.encoder.SetSchema(schema)
+	l.frame = wire.Header{} // its schema is not that of the values; the next frame is near
+}
+
 // of returns the newest reading of a series.
 func (l *lastValues) of(series uint32) (telemetry.Reading, bool) {
 	l.mu.Lock()

@@ -189,7 +189,7 @@ func (a *Agent) status(only string) status {
 	if st.OldestTime > 0 {
 		log.Oldest = time.UnixMilli(st.OldestTime)
 	}
-	s.Connections, s.Devices = describeDevices(a.plan, agentNewest{a}, only)
+	s.Connections, s.Devices = describeDevices(a.now.Load(), agentNewest{a}, only)
 	return s
 }
 
@@ -201,11 +201,21 @@ func (a agentNewest) state(d *driver.Device) (deviceState, func(int64) time.Time
 }
 
 func (a agentNewest) reading(d *driver.Device, point int) (telemetry.Reading, bool) {
-	return a.recorder.values.of(a.collect.first[d] + uint32(point))
+	a.collect.mu.Lock()
+	first, ok := a.collect.first[d]
+	a.collect.mu.Unlock()
+	if !ok {
+		return telemetry.Reading{}, false // a reload took it away meanwhile
+	}
+	return a.recorder.values.of(first + uint32(point))
 }
 
 func (a agentNewest) revision(d *driver.Device) string {
 	a.collect.mu.Lock()
 	defer a.collect.mu.Unlock()
-	return a.collect.schema.Devices[a.collect.series[a.collect.first[d]].Device].Revision
+	first, ok := a.collect.first[d]
+	if !ok {
+		return ""
+	}
+	return a.collect.schema.Devices[a.collect.series[first].Device].Revision
 }
