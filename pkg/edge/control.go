@@ -22,7 +22,7 @@ import (
 // a socket in its data folder, for those who may write there.
 //
 //	GET  /status?device=ID   the [status]; without a device of all of them
-//	POST /reload             the configuration is read anew: [reloaded]
+//	POST /reload             the configuration is read anew: [Reloaded]
 //
 // What it refuses it answers with 422 and the reason as text.
 

@@ -17,11 +17,11 @@ import (
 // reload asks a running agent to take its configuration anew.
 type reload struct {
 	plan *Plan
-	done chan reloaded // of capacity 1
+	done chan Reloaded // of capacity 1
 }
 
-// reloaded is what came of it.
-type reloaded struct {
+// Reloaded is what came of it.
+type Reloaded struct {
 	// Kept, Started and Stopped are connections. One whose settings or devices
 	// changed is in both of the last.
 	Kept    []string `json:"kept"`
@@ -40,26 +40,26 @@ var errNotReloaded = errors.New("not reloaded")
 // settings and devices are the same go on undisturbed, the others are stopped and
 // started. A faulty configuration changes nothing; the error has every fault
 // ([strictyaml.Errors]). It waits for Run, and fails once Run has ended.
-func (a *Agent) Reload(ctx context.Context) (reloaded, error) {
+func (a *Agent) Reload(ctx context.Context) (Reloaded, error) {
 	if a.plan.reload == nil {
-		return reloaded{}, fmt.Errorf("%w: this agent has no configuration file", errNotReloaded)
+		return Reloaded{}, fmt.Errorf("%w: this agent has no configuration file", errNotReloaded)
 	}
 	plan, err := a.plan.reload()
 	if err != nil {
 		a.logger.Error("configuration not reloaded, the agent goes on as before", "err", err)
-		return reloaded{}, err
+		return Reloaded{}, err
 	}
-	r := reload{plan: plan, done: make(chan reloaded, 1)}
+	r := reload{plan: plan, done: make(chan Reloaded, 1)}
 	select {
 	case a.reloads <- r:
 	case <-ctx.Done():
-		return reloaded{}, ctx.Err()
+		return Reloaded{}, ctx.Err()
 	}
 	select {
 	case out := <-r.done:
 		return out, out.err
 	case <-ctx.Done():
-		return reloaded{}, ctx.Err()
+		return Reloaded{}, ctx.Err()
 	}
 }
 
@@ -80,7 +80,7 @@ func (a *Agent) follow(ctx context.Context, drivers *driverSet) {
 
 // changeOver replaces the plan. Between the old layout and the new one lies a
 // frame, so no reading is lost or gets another's name.
-func (a *Agent) changeOver(ctx context.Context, next *Plan, drivers *driverSet) (out reloaded) {
+func (a *Agent) changeOver(ctx context.Context, next *Plan, drivers *driverSet) (out Reloaded) {
 	old := a.now.Load()
 	out.Restart = needRestart(&a.plan.Config, &next.Config)
 	keep := map[string]bool{}

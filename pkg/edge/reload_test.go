@@ -96,7 +96,7 @@ func TestAFaultyReloadChangesNothing(t *testing.T) {
 		n := a.recorder.readings.Load()
 		if !tried && n > 5 {
 			tried = true
-			if err := os.WriteFile(path, []byte(strings.Replace(good, "water_level", "water_levle", 1)), 0o600); err != nil {
+			if err := os.WriteFile(path, []byte(strings.Replace(good, "water_level", "water_leve", 1)), 0o600); err != nil {
 				t.Fatal(err)
 			}
 			if _, err := a.Reload(t.Context()); err == nil || !strings.Contains(err.Error(), "edge.yaml:8:") || !strings.Contains(err.Error(), `did you mean "water_level"?`) {

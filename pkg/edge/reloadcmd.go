@@ -16,12 +16,12 @@ func reloadCommand() settings.Command[*Plan] {
 	return settings.Command[*Plan]{
 		Use: "reload", Short: "let the running agent read its configuration anew; a faulty one changes nothing",
 		Run: func(ctx context.Context, c settings.Call, plan *Plan) error {
-			var out reloaded
+			var out Reloaded
 			err := order(ctx, plan.Config.DataDir, "/reload", nil, &out)
 			var no refused
 			switch {
 			case errors.As(err, &no):
-				return fmt.Errorf("%s\nthe agent goes on as before", no)
+				return fmt.Errorf("%w\nthe agent goes on as before", no)
 			case err != nil:
 				return err
 			}
