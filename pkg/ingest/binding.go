@@ -21,52 +21,71 @@ type schema struct {
 	*telemetry.Schema
 }
 
+// stream is one of the series that the store keeps of a series of the edge.
+type stream uint8
+
+// A late stream and one of the quality are made by adding the two.
+const (
+	streamValue   stream = 0
+	streamLate    stream = 1
+	streamQuality stream = 2
+	streams       stream = 4
+)
+
 // series is what a worker keeps of one series under the schema in force.
 type series struct {
-	labels         []telemetry.Label // of the on-time samples, sorted, with __name__
-	ref            uint64            // of the store, for each of the four streams
-	lateRef        uint64
-	qualityRef     uint64
-	lateQualityRef uint64
-	lag            int64
-	text           bool
+	refs [streams]uint64 // of the store, 0 when not known
+	lag  int64
+	text bool
 }
 
 // binding joins a schema with the store's references and the edge's identity.
 type binding struct {
 	*schema
-	site   string
-	series []series
-	bound  []telemetry.BoundSeries
+	site, edge string
+	series     []series
+	bound      []telemetry.BoundSeries
 }
 
 func bind(s *schema, site, edge string) *binding {
 	b := &binding{
-		schema: s, site: site,
+		schema: s, site: site, edge: edge,
 		series: make([]series, len(s.Series)), bound: make([]telemetry.BoundSeries, len(s.Series)),
 	}
 	for i := range s.Series {
 		d := &s.Series[i]
-		device := s.Devices[d.Device].ID
-		ls := make([]telemetry.Label, 0, 5+len(d.Labels))
-		ls = append(ls,
-			telemetry.Label{Name: labelName, Value: d.Quantity},
-			telemetry.Label{Name: telemetry.LabelSite, Value: site},
-			telemetry.Label{Name: telemetry.LabelEdge, Value: edge},
-			telemetry.Label{Name: telemetry.LabelDevice, Value: device},
-			telemetry.Label{Name: telemetry.LabelPoint, Value: d.Point})
-		for _, l := range d.Labels {
-			if !reserved(l.Name) {
-				ls = append(ls, l)
-			}
-		}
-		b.series[i] = series{labels: sorted(ls), lag: d.MaxLag, text: d.Kind == telemetry.KindText}
+		b.series[i] = series{lag: d.MaxLag, text: d.Kind == telemetry.KindText}
 		b.bound[i] = telemetry.BoundSeries{
-			Site: site, Edge: edge, Device: device, Point: d.Point, Quantity: d.Quantity, Unit: d.Unit,
+			Site: site, Edge: edge, Device: s.Devices[d.Device].ID, Point: d.Point, Quantity: d.Quantity, Unit: d.Unit,
 			Labels: d.Labels, Interval: d.Interval, Silence: d.Silence, MaxLag: d.MaxLag,
 		}
 	}
 	return b
+}
+
+// labels writes the sorted labels of a stream to dst. The store wants them once for
+// each: they are not kept.
+func (b *binding) labels(dst []telemetry.Label, i uint32, st stream) []telemetry.Label {
+	d := &b.bound[i]
+	dst = append(dst[:0],
+		telemetry.Label{Name: labelName, Value: d.Quantity},
+		telemetry.Label{Name: telemetry.LabelSite, Value: b.site},
+		telemetry.Label{Name: telemetry.LabelEdge, Value: b.edge},
+		telemetry.Label{Name: telemetry.LabelDevice, Value: d.Device},
+		telemetry.Label{Name: telemetry.LabelPoint, Value: d.Point})
+	if st&streamLate != 0 {
+		dst = append(dst, telemetry.Label{Name: telemetry.LabelLate, Value: lateValue})
+	}
+	if st&streamQuality != 0 {
+		dst[0].Value = telemetry.QuantityReadingQuality
+		dst = append(dst, telemetry.Label{Name: labelQuantity, Value: d.Quantity})
+	}
+	for _, l := range d.Labels {
+		if !reserved(l.Name) {
+			dst = append(dst, l)
+		}
+	}
+	return sorted(dst)
 }
 
 // reserved labels are the hub's; schemas with them are refused by the decoder
@@ -83,26 +102,6 @@ func reserved(name string) bool {
 func sorted(ls []telemetry.Label) []telemetry.Label {
 	slices.SortFunc(ls, func(a, b telemetry.Label) int { return strings.Compare(a.Name, b.Name) })
 	return slices.CompactFunc(ls, func(a, b telemetry.Label) bool { return a.Name == b.Name })
-}
-
-// with returns the labels and one more in the scratch slice, sorted.
-func with(scratch, labels []telemetry.Label, name, value string) []telemetry.Label {
-	i, _ := slices.BinarySearchFunc(labels, name, func(l telemetry.Label, n string) int { return strings.Compare(l.Name, n) })
-	scratch = append(scratch[:0], labels[:i]...)
-	scratch = append(scratch, telemetry.Label{Name: name, Value: value})
-	return append(scratch, labels[i:]...)
-}
-
-// ofQuality turns the labels of a series, in a scratch slice, into those of its
-// reading_quality. The name sorts first unless a label is upper case; it is found.
-func ofQuality(scratch, labels []telemetry.Label, quantity string) []telemetry.Label {
-	out := with(scratch, labels, labelQuantity, quantity)
-	for i := range out {
-		if out[i].Name == labelName {
-			out[i].Value = telemetry.QuantityReadingQuality
-		}
-	}
-	return out
 }
 
 // seriesKey is what stays of a series when the schema changes.

@@ -231,10 +231,13 @@ func TestTooManyEdgesAreNotTaken(t *testing.T) {
 
 func TestASiteThatMovesMovesTheLabels(t *testing.T) {
 	scenario(t, func(t *testing.T, r *rig, s *source) {
-		r.send(wire.TopicFrame, s.frame())
+		uncertain := func() telemetry.Reading {
+			return telemetry.Reading{Series: firstPlain, Time: s.w + 1000, Value: 1, Quality: telemetry.NewQuality(telemetry.Uncertain, telemetry.ReasonWarmUp)}
+		}
+		r.send(wire.TopicFrame, s.frame(uncertain()))
 		r.g.parts.Registry.(sitesOf)["e1"] = "24850"
 		r.send(wire.TopicHello, s.hello(2))
-		r.send(wire.TopicFrame, s.frame())
+		r.send(wire.TopicFrame, s.frame(uncertain()))
 		if !slices.Contains(r.seriesNames(), "__name__=air_temperature,device=d1,edge=e1,point=p0,site=24850,spot=market,") || r.status().Site != "24850" {
 			t.Errorf("%q", r.seriesNames())
 		}

@@ -44,9 +44,12 @@ func newCrashStore(t testing.TB) *crashStore {
 	return &crashStore{t: t, samples: map[sampleKey]stored{}}
 }
 
+// crashAppender forgets a series now and then.
 type crashAppender struct {
 	s     *crashStore
 	batch map[sampleKey]uint64
+	names []string // by reference, less 1; empty: forgotten
+	calls int
 }
 
 func (s *crashStore) Appender() Appender { return &crashAppender{s: s, batch: map[sampleKey]uint64{}} }
@@ -94,10 +97,23 @@ func labelString(ls []telemetry.Label) string {
 }
 
 func (a *crashAppender) Append(ref uint64, lset []telemetry.Label, t int64, v float64) (uint64, error) {
+	if a.calls++; ref != 0 && a.calls%37 == 0 {
+		a.names[ref-1] = ""
+	}
+	if ref != 0 && lset != nil {
+		a.s.t.Errorf("reference %d with labels %v", ref, lset)
+	}
+	if ref != 0 && a.names[ref-1] == "" {
+		return 0, nil
+	}
 	if !slices.IsSortedFunc(lset, func(x, y telemetry.Label) int { return strings.Compare(x.Name, y.Name) }) {
 		a.s.t.Errorf("labels are not sorted: %v", lset)
 	}
-	k := sampleKey{labelString(lset), t}
+	if ref == 0 {
+		a.names = append(a.names, labelString(lset))
+		ref = uint64(len(a.names))
+	}
+	k := sampleKey{a.names[ref-1], t}
 	if a.s.appErr != nil {
 		if err := a.s.appErr(k); err != nil {
 			return 0, err
@@ -107,7 +123,7 @@ func (a *crashAppender) Append(ref uint64, lset []telemetry.Label, t int64, v fl
 		a.s.t.Errorf("%v twice in a batch", k)
 	}
 	a.batch[k] = math.Float64bits(v)
-	return 1, nil
+	return ref, nil
 }
 
 func (a *crashAppender) Commit() error {

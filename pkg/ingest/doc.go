@@ -40,7 +40,7 @@
 // Marks and gaps are told to the rules as unobserved intervals, at their place
 // between the readings. A bad reading is stored as a staleness marker, once; the
 // quality of a series is itself a series, reading_quality, with a sample at every
-// change.
+// change; a series that has been good from its beginning has none.
 //
 // # Concurrency
 //

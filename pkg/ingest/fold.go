@@ -86,10 +86,10 @@ func (w *worker) store(e *edge, f *wire.Frame, prev int64) (n tally, err error) 
 		}
 		r.Quality = q
 		late := f.Estimated || r.Time <= prev-s.lag || r.Time > f.W-s.lag
-		last := &e.onTime[r.Series]
+		last, st := &e.onTime[r.Series], streamValue
 		if late {
 			n.late++
-			last = &e.late[r.Series]
+			last, st = &e.late[r.Series], streamLate
 		}
 		bad := q >= telemetry.NewQuality(telemetry.Bad, 0)
 		if bad {
@@ -100,17 +100,20 @@ func (w *worker) store(e *edge, f *wire.Frame, prev int64) (n tally, err error) 
 			n.text++
 		case !bad:
 			n.stored++
-			if err = w.append(s, late, r.Time, r.Value); err != nil {
+			if err = w.append(b, r.Series, st, r.Time, r.Value); err != nil {
 				return n, err
 			}
 		case *last < uint8(telemetry.NewQuality(telemetry.Bad, 0)):
-			if err = w.append(s, late, r.Time, staleMarker); err != nil {
+			if err = w.append(b, r.Series, st, r.Time, staleMarker); err != nil {
 				return n, err
 			}
 		}
-		if *last != uint8(q) {
+		if was := *last; was != uint8(q) {
 			*last = uint8(q)
-			if err = w.appendQuality(s, b.bound[r.Series].Quantity, late, r.Time, q); err != nil {
+			if was == noQuality && q == telemetry.NewQuality(telemetry.Good, 0) {
+				continue // good from the beginning is what nobody need be told
+			}
+			if err = w.append(b, r.Series, st|streamQuality, r.Time, float64(q)); err != nil {
 				return n, err
 			}
 		}
@@ -127,38 +130,37 @@ func normal(q telemetry.Quality) telemetry.Quality {
 	return q
 }
 
-func (w *worker) append(s *series, late bool, t int64, v float64) (err error) {
-	if !late {
-		s.ref, err = w.sample(s.ref, s.labels, t, v)
-		return err
-	}
-	w.labels = with(w.labels, s.labels, telemetry.LabelLate, lateValue)
-	s.lateRef, err = w.sample(s.lateRef, w.labels, t, v)
-	return err
-}
-
-func (w *worker) appendQuality(s *series, quantity string, late bool, t int64, q telemetry.Quality) (err error) {
-	w.labels = ofQuality(w.labels, s.labels, quantity)
-	if !late {
-		s.qualityRef, err = w.sample(s.qualityRef, w.labels, t, float64(q))
-		return err
-	}
-	w.labels2 = with(w.labels2, w.labels, telemetry.LabelLate, lateValue)
-	s.lateQualityRef, err = w.sample(s.lateQualityRef, w.labels2, t, float64(q))
-	return err
-}
-
-func (w *worker) sample(ref uint64, lset []telemetry.Label, t int64, v float64) (uint64, error) {
+// append gives a sample to the store. It knows most series by their reference; what
+// it does not know, or has forgotten, it is told the labels of.
+func (w *worker) append(b *binding, i uint32, st stream, t int64, v float64) error {
 	w.batch++
-	got, err := w.app.Append(ref, lset, t, v)
-	if err != nil {
-		if w.g.cfg.SampleError != nil && w.g.cfg.SampleError(err) {
-			w.g.metrics.unstored.Inc()
-			return ref, nil
+	ref := &b.series[i].refs[st]
+	if *ref != 0 {
+		got, err := w.app.Append(*ref, nil, t, v)
+		if err != nil {
+			return w.unstored(err)
 		}
-		return ref, fmt.Errorf("ingest: append: %w", err)
+		if got != 0 {
+			*ref = got
+			return nil
+		}
 	}
-	return got, nil
+	w.labels = b.labels(w.labels, i, st)
+	got, err := w.app.Append(0, w.labels, t, v)
+	if err != nil {
+		return w.unstored(err)
+	}
+	*ref = got
+	return nil
+}
+
+// unstored counts a sample that the store refuses; other errors are the end.
+func (w *worker) unstored(err error) error {
+	if w.g.cfg.SampleError != nil && w.g.cfg.SampleError(err) {
+		w.g.metrics.unstored.Inc()
+		return nil
+	}
+	return fmt.Errorf("ingest: append: %w", err)
 }
 
 // cut is an unobserved interval.

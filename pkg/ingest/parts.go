@@ -19,8 +19,10 @@ type Store interface {
 // Appender writes batches: a batch begins with the first Append and ends with
 // Commit or Rollback. It is used by one goroutine.
 type Appender interface {
-	// Append adds a sample. Ref is what an earlier call returned for the series,
-	// or 0; lset is sorted, contains __name__, and is not kept. The time is in
+	// Append adds a sample. Ref is what an earlier call returned for the series;
+	// then lset is nil. When the store does not know the reference any more, it
+	// returns 0 and nothing else happens: the call is made again with ref 0 and
+	// lset, which is sorted, contains __name__, and is not kept. The time is in
 	// milliseconds. A value may be the staleness marker. A sample that the store
 	// has already, or will never take, is not an error, or one that
 	// Config.SampleError recognises; every other error ends Run.
@@ -39,7 +41,8 @@ type Rules interface {
 
 // Fold is the rule state of one edge. One goroutine uses it.
 type Fold interface {
-	// Bind tells what the series numbers mean from here on. State that belongs to
+	// Bind tells what the series numbers mean from here on; the slice does not
+	// change afterwards and may be kept. State that belongs to
 	// a series (device and point) goes on under its new number. It is called before
 	// the first reading, where the log changes its schema, and when the registry
 	// moves the edge to another site.

@@ -73,7 +73,7 @@ func TestQualityIsItsOwnSeriesAndBadIsAMarkerOnce(t *testing.T) {
 			t.Errorf("%v", got)
 		}
 		qs := r.store.get("e1", telemetry.QuantityReadingQuality, false)
-		want := map[int64]float64{w + 1000: 0, w + 3000: float64(bad), w + 5000: float64(telemetry.BadQuality(telemetry.ReasonException)), w + 6000: float64(uncertain), w + 7000: 0}
+		want := map[int64]float64{w + 3000: float64(bad), w + 5000: float64(telemetry.BadQuality(telemetry.ReasonException)), w + 6000: float64(uncertain), w + 7000: 0}
 		if len(qs) != len(want) {
 			t.Errorf("%v, want %v", qs, want)
 		}

@@ -50,7 +50,6 @@ type worker struct {
 	joined   wire.Joined
 	snapshot wire.Snapshot
 	labels   []telemetry.Label // scratch
-	labels2  []telemetry.Label
 	cuts     []cut
 	out      []byte
 }

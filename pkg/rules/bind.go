@@ -16,13 +16,14 @@ const maxLag = int64(366 * 24 * time.Hour / time.Millisecond)
 // keep their state whatever their new index. Alerts of series that are gone end
 // at the watermark with the reason "series removed", those of series that their
 // rule no longer chooses with "no longer watched". Device and point together
-// must be unique; a second series of the same name is not evaluated.
+// must be unique; a second series of the same name is not evaluated. The fold
+// keeps the list, which must not change afterwards.
 func (f *Fold) Bind(list []telemetry.BoundSeries) {
 	f.look()
 	old := f.series
 	names := make(map[seriesName]int, len(old))
 	for i := range old {
-		names[nameOf(&old[i].bound)] = i
+		names[nameOf(old[i].bound)] = i
 	}
 	taken := make([]bool, len(old))
 	fresh := make(map[seriesName]*series, len(list))
@@ -31,18 +32,18 @@ func (f *Fold) Bind(list []telemetry.BoundSeries) {
 	for i := range list {
 		s, name := &f.series[i], nameOf(&list[i])
 		if fresh[name] != nil {
-			*s = f.newSeries(telemetry.BoundSeries{Edge: list[i].Edge, Device: list[i].Device, Point: list[i].Point})
+			*s = f.newSeries(&telemetry.BoundSeries{Edge: list[i].Edge, Device: list[i].Device, Point: list[i].Point})
 			continue
 		}
 		fresh[name] = s
 		k, ok := names[name]
 		if !ok {
-			*s = f.newSeries(list[i])
+			*s = f.newSeries(&list[i])
 			f.restore(s, f.saved.take(name))
 			continue
 		}
 		*s, taken[k] = old[k], true
-		s.bound, s.lag = list[i], lagOf(&list[i])
+		s.bound, s.lag = &list[i], lagOf(&list[i])
 		f.rematch(s, s.set, ReasonNotWatched, f.now(s))
 		f.setUntil(s)
 	}
@@ -52,7 +53,7 @@ func (f *Fold) Bind(list []telemetry.BoundSeries) {
 		}
 	}
 	for _, saved := range f.saved.rest() {
-		s := f.newSeries(telemetry.BoundSeries{Edge: f.edge, Device: saved.name.device, Point: saved.name.point})
+		s := f.newSeries(&telemetry.BoundSeries{Edge: f.edge, Device: saved.name.device, Point: saved.name.point})
 		s.last, s.value = saved.last, saved.value
 		f.abandon(&s, saved, ReasonSeriesRemoved)
 	}
@@ -66,8 +67,8 @@ func nameOf(b *telemetry.BoundSeries) seriesName { return seriesName{b.Device, b
 
 func lagOf(b *telemetry.BoundSeries) int64 { return max(0, min(b.MaxLag, maxLag)) }
 
-func (f *Fold) newSeries(b telemetry.BoundSeries) series {
-	s := series{last: math.MinInt64, until: never, lag: lagOf(&b), next: f.firstBreak, bound: b}
+func (f *Fold) newSeries(b *telemetry.BoundSeries) series {
+	s := series{last: math.MinInt64, until: never, lag: lagOf(b), next: f.firstBreak, bound: b}
 	f.setUntil(&s)
 	f.pass(&s, f.start(&s))
 	return s
@@ -88,7 +89,7 @@ func (f *Fold) now(s *series) int64 { return max(f.reached(s), s.last) }
 func (f *Fold) remove(s *series) {
 	for k := range s.machines {
 		f.end(s, &s.machines[k], f.now(s), ReasonSeriesRemoved)
-		f.dismiss(nameOf(&s.bound), s.set.rules[s.machines[k].rule].id, s.set.rules[s.machines[k].rule].version, f.now(s), ReasonSeriesRemoved)
+		f.dismiss(nameOf(s.bound), s.set.rules[s.machines[k].rule].id, s.set.rules[s.machines[k].rule].version, f.now(s), ReasonSeriesRemoved)
 		f.account.add(s.set.rules[s.machines[k].rule], -1, 0)
 	}
 }
@@ -109,7 +110,7 @@ func (f *Fold) rematch(s *series, set *Set, reason string, t int64) {
 	if set == nil {
 		return
 	}
-	matching := set.matching(&s.bound)
+	matching := set.matching(s.bound)
 	machines := make([]machine, len(matching))
 	for k, i := range matching {
 		r := set.rules[i]
@@ -124,7 +125,7 @@ func (f *Fold) rematch(s *series, set *Set, reason string, t int64) {
 		switch {
 		case to < 0:
 			f.end(s, m, t, endReason(set, r, reason))
-			f.dismiss(nameOf(&s.bound), r.id, r.version, t, endReason(set, r, reason))
+			f.dismiss(nameOf(s.bound), r.id, r.version, t, endReason(set, r, reason))
 		case m.busy != idle:
 			b := &f.busy[m.busy]
 			b.slot = uint16(to)

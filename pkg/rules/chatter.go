@@ -84,7 +84,7 @@ func (st *chatterState) as(a alert.Alert) alert.Alert {
 // present tells a transition that a machine of the series has found, or
 // collapses it.
 func (f *Fold) present(s *series, r *rule, t alert.Transition) {
-	key := chatterKey{r.id, r.version, nameOf(&s.bound)}
+	key := chatterKey{r.id, r.version, nameOf(s.bound)}
 	st := f.chatter.by[key]
 	if st != nil {
 		f.windowEnds(key, st, t.Time.UnixMilli()-1)
@@ -197,7 +197,7 @@ func (f *Fold) interrupt(s *series, m *machine, t int64) {
 		return
 	}
 	r := s.set.rules[m.rule]
-	key := chatterKey{r.id, r.version, nameOf(&s.bound)}
+	key := chatterKey{r.id, r.version, nameOf(s.bound)}
 	if st := f.chatter.by[key]; st != nil {
 		f.windowEnds(key, st, t)
 		if f.chatter.by[key] != nil {
@@ -265,7 +265,7 @@ func (f *Fold) rebindChatter() {
 	}
 	names := make(map[seriesName]int, len(f.series))
 	for i := len(f.series) - 1; i >= 0; i-- { // of equal names the first is judged
-		names[nameOf(&f.series[i].bound)] = i
+		names[nameOf(f.series[i].bound)] = i
 	}
 	for _, key := range f.chatterKeys() {
 		i, ok := names[key.series]

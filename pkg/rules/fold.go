@@ -58,7 +58,7 @@ type series struct {
 	set      *Set  // in force; nil before the first
 	from     int64 // since when
 	next     int   // number of the next break
-	bound    telemetry.BoundSeries
+	bound    *telemetry.BoundSeries // of the list given to Bind
 }
 
 // Open makes the fold of an edge, from the bytes that [Fold.Save] returned for

@@ -70,10 +70,11 @@ type Store interface {
 // cleaning behind the scenes. Not for concurrent use.
 type Appender interface {
 	// Append adds a sample to the batch. ref is what an earlier Append of this
-	// process returned for the series, or 0; lset is always given, since a
-	// series that was quiet for hours is forgotten and made anew. lset is
-	// sorted, contains [NameLabel], and is not kept. t is in milliseconds; v is
-	// a number or [StaleMarker].
+	// process returned for the series, or 0. lset is sorted, contains
+	// [NameLabel], and is not kept; it may be nil when ref is not 0. A series that
+	// was quiet for hours is forgotten: with lset it is made anew, without it
+	// Append returns 0 and no error, and the sample is not taken. t is in
+	// milliseconds; v is a number or [StaleMarker].
 	//
 	// Samples may come in any order within the store's window. A sample that
 	// the series has already, time and value, is silently fine. One with the
@@ -81,7 +82,7 @@ type Appender interface {
 	// first wins. (Among older ones the first wins as well when the store can
 	// tell; when not, one of the two is kept, and queries never see both.) One
 	// too old for the window is counted and dropped. In these cases the error
-	// is nil, and the reference may be 0.
+	// is nil, and the reference is the one given, which may be 0.
 	//
 	// Errors: ErrAhead and ErrInvalidSeries refuse this sample alone;
 	// ErrNoSpace, ErrFatal and ErrClosed end the batch.

@@ -56,7 +56,7 @@ func (r *rig) run(ctx context.Context) error {
 	}
 	p := pace{every: r.o.every, step: r.o.step.Milliseconds(), begin: time.Now().Add(-r.o.farBack()).UnixMilli(), alarm: r.o.alarm}
 	for i := range r.o.edges {
-		e, err := newEdge(fmt.Sprintf("load-%05d", i), r.hub.mqtt, r.bufferDir(), r.station, p, &r.counts, r.alerts)
+		e, err := newEdge(edgeID(i, edgeGroups(r.o.series, r.o.rules)), r.hub.mqtt, r.bufferDir(), r.station, p, &r.counts, r.alerts)
 		if err != nil {
 			return err
 		}

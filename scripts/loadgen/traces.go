@@ -210,9 +210,16 @@ func (r *replay) next(dst []telemetry.Reading, prev, w int64) []telemetry.Readin
 // probeTime is the time of the probe's reading in the row made last.
 func (r *replay) probeTime() int64 { return r.at[len(r.at)-1] }
 
-// ruleFile writes n rules: each watches one series of the station on every edge,
-// with a first level that real values reach now and then, but not for long
-// enough, so that its delay begins and is called off; and the rule of the probe.
+// edgeGroups is among how many groups of edges n rules are divided, so that each
+// rule has a series to itself on every edge of its group, and no series has two.
+func edgeGroups(series, n int) int { return max(1, (n+series-1)/series) }
+
+// edgeID names an edge of a run with so many groups.
+func edgeID(i, groups int) string { return fmt.Sprintf("load-g%03d-%05d", i%groups, i) }
+
+// ruleFile writes n rules: each watches one series of the station on the edges of
+// a group, with a first level that real values reach now and then, but not for
+// long enough, so that its delay begins and is called off; and the rule of the probe.
 func ruleFile(s *station, n int) string {
 	var b strings.Builder
 	for k := range n {
@@ -223,8 +230,8 @@ func ruleFile(s *station, n int) string {
 		}
 		sorted := slices.Sorted(slices.Values(c.values))
 		often, most := sorted[len(sorted)*99/100], sorted[len(sorted)-1]
-		fmt.Fprintf(&b, "- {id: load-%04d, watch: {quantity: %s, where: {device: %s}}, above: {warning: {limit: %g, for: 10m}, critical: {limit: %g}}}\n",
-			k, c.quantity, s.schema.Devices[s.schema.Series[i].Device].ID, often, most+1)
+		fmt.Fprintf(&b, "- {id: load-%04d, watch: {quantity: %s, where: {edge: load-g%03d-*, device: %s}}, above: {warning: {limit: %g, for: 10m}, critical: {limit: %g}}}\n",
+			k, c.quantity, k/len(s.columns), s.schema.Devices[s.schema.Series[i].Device].ID, often, most+1)
 	}
 	fmt.Fprintf(&b, "- {id: %s, watch: {quantity: %s, where: {device: %s}}, above: {critical: {limit: %d}}}\n", probeRule, probeQuantity, probeDevice, probeLimit)
 	return b.String()

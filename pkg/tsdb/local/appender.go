@@ -54,6 +54,9 @@ func (a *appender) Append(ref uint64, lset []telemetry.Label, t int64, v float64
 		if !errors.Is(err, promtsdb.ErrInvalidSample) {
 			return a.refused(ref, err)
 		}
+		if lset == nil {
+			return 0, nil
+		}
 	}
 	if err := a.convert(lset); err != nil {
 		return 0, err

@@ -358,6 +358,9 @@ func TestSeriesThatTheHeadHasForgottenIsMadeAnew(t *testing.T) {
 	add(t, s, "u", t0, 1)
 	add(t, s, "u", later, 1)
 	check(t, s.db.Compact(context.Background()))
+	if got, err := app.Append(ref, nil, later, value("t", later)); got != 0 || err != nil {
+		t.Errorf("without labels: %d, %v", got, err)
+	}
 	ref2, err := app.Append(ref, lset("t"), later, value("t", later))
 	check(t, err)
 	if ref2 == ref {

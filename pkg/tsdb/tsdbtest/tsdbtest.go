@@ -89,6 +89,13 @@ func (f *fixture) add(lset telemetry.Labels, samples ...tsdb.Sample) {
 	var ref uint64
 	for _, s := range samples {
 		var err error
+		if ref != 0 {
+			got, err := app.Append(ref, nil, s.T, s.V) // the labels are wanted only when it is forgotten
+			f.check(err)
+			if got != 0 {
+				continue
+			}
+		}
 		ref, err = app.Append(ref, lset, s.T, s.V)
 		f.check(err)
 	}
