@@ -1,6 +1,7 @@
 package ingest
 
 import (
+	"fmt"
 	"slices"
 	"strings"
 
@@ -14,11 +15,13 @@ const (
 	lateValue     = "1"
 )
 
-// schema is one that an edge has sent, verified by its hash.
+// schema is one that an edge has sent, verified by its hash. It is kept as it came:
+// read, it is ten times as large, and a binding has all of it that is needed.
 type schema struct {
-	hash wire.Hash
-	raw  []byte // as it travels and as the ledger keeps it
-	*telemetry.Schema
+	hash   wire.Hash
+	raw    []byte            // as it travels and as the ledger keeps it
+	series int               // how many
+	read   *telemetry.Schema // until it is bound
 }
 
 // stream is one of the series that the store keeps of a series of the edge.
@@ -34,33 +37,50 @@ const (
 
 // series is what a worker keeps of one series under the schema in force.
 type series struct {
-	refs [streams]uint64 // of the store, 0 when not known
-	lag  int64
-	text bool
+	refs   [streams]uint64 // of the store, 0 when not known
+	lag    int64
+	device uint32
+	text   bool
+}
+
+func (s *series) kind() telemetry.Kind {
+	if s.text {
+		return telemetry.KindText
+	}
+	return telemetry.KindNumber
 }
 
 // binding joins a schema with the store's references and the edge's identity.
 type binding struct {
 	*schema
 	site, edge string
+	devices    []telemetry.Device
 	series     []series
 	bound      []telemetry.BoundSeries
 }
 
-func bind(s *schema, site, edge string) *binding {
-	b := &binding{
-		schema: s, site: site, edge: edge,
-		series: make([]series, len(s.Series)), bound: make([]telemetry.BoundSeries, len(s.Series)),
+// bind binds a schema; the error can only be that of memory gone bad.
+func bind(s *schema, site, edge string) (*binding, error) {
+	read := s.read
+	if s.read = nil; read == nil {
+		var err error
+		if read, _, err = wire.DecodeSchema(s.raw); err != nil {
+			return nil, fmt.Errorf("ingest: schema of edge %s: %w", edge, err)
+		}
 	}
-	for i := range s.Series {
-		d := &s.Series[i]
-		b.series[i] = series{lag: d.MaxLag, text: d.Kind == telemetry.KindText}
+	b := &binding{
+		schema: s, site: site, edge: edge, devices: read.Devices,
+		series: make([]series, s.series), bound: make([]telemetry.BoundSeries, s.series),
+	}
+	for i := range read.Series {
+		d := &read.Series[i]
+		b.series[i] = series{lag: d.MaxLag, device: d.Device, text: d.Kind == telemetry.KindText}
 		b.bound[i] = telemetry.BoundSeries{
-			Site: site, Edge: edge, Device: s.Devices[d.Device].ID, Point: d.Point, Quantity: d.Quantity, Unit: d.Unit,
+			Site: site, Edge: edge, Device: read.Devices[d.Device].ID, Point: d.Point, Quantity: d.Quantity, Unit: d.Unit,
 			Labels: d.Labels, Interval: d.Interval, Silence: d.Silence, MaxLag: d.MaxLag,
 		}
 	}
-	return b
+	return b, nil
 }
 
 // labels writes the sorted labels of a stream to dst. The store wants them once for

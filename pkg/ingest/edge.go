@@ -96,7 +96,11 @@ func (w *worker) load(id string) (*edge, error) {
 		}
 		e.schemas = append(e.schemas, s)
 		if s.hash == e.durable.schema {
-			e.use(bind(s, e.site, id))
+			b, err := bind(s, e.site, id)
+			if err != nil {
+				return nil, err
+			}
+			e.use(b)
 		}
 	}
 	if e.cur == nil {
@@ -118,7 +122,7 @@ func decodeSchema(raw []byte) (*schema, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &schema{hash: hash, raw: bytes.Clone(raw), Schema: s}, nil
+	return &schema{hash: hash, raw: bytes.Clone(raw), series: len(s.Series), read: s}, nil
 }
 
 // addSchema keeps a schema that the edge sent.

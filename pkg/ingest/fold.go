@@ -30,7 +30,7 @@ func (e *edge) check(f *wire.Frame, s *schema) error {
 	case f.W < f.PrevW, !f.Estimated && e.sameRun(f) && f.W < e.w:
 		return errWatermark
 	}
-	n := uint32(len(s.Series))
+	n := uint32(s.series)
 	for i := range f.Readings {
 		if f.Readings[i].Series >= n {
 			return fmt.Errorf("%w: %d of %d", errSeries, f.Readings[i].Series, n)

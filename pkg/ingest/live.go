@@ -186,7 +186,7 @@ func (v *view) bind(old, b *binding) {
 	})
 	v.binding, v.live, v.texts = b, live, texts
 	v.status.Site = b.site
-	v.status.Devices, v.status.Series = len(b.Devices), len(b.series)
+	v.status.Devices, v.status.Series = len(b.devices), len(b.series)
 }
 
 // frame takes over what a frame brought.
@@ -343,7 +343,7 @@ func (g *Ingest) Series(edge string) []SeriesStatus {
 	out := make([]SeriesStatus, len(v.live))
 	for i, lv := range v.live {
 		out[i] = SeriesStatus{
-			BoundSeries: v.binding.bound[i], Kind: v.binding.Series[i].Kind,
+			BoundSeries: v.binding.bound[i], Kind: v.binding.series[i].kind(),
 			Known: lv.known, Live: lv.isLive, Late: lv.late,
 			Time: lv.time, Value: lv.value, Quality: lv.quality, Text: v.texts[i],
 		}
@@ -362,17 +362,16 @@ func (g *Ingest) Devices(edge string) []DeviceStatus {
 	if v.binding == nil {
 		return nil
 	}
-	out := make([]DeviceStatus, len(v.binding.Devices))
-	for i, d := range v.binding.Devices {
+	out := make([]DeviceStatus, len(v.binding.devices))
+	for i, d := range v.binding.devices {
 		out[i] = DeviceStatus{Site: v.status.Site, Edge: edge, Device: d}
 	}
-	for i := range v.binding.Series {
-		s := &v.binding.Series[i]
+	for i := range v.binding.series {
 		lv := v.live[i]
-		if s.Quantity != telemetry.QuantityDeviceUp || !lv.known {
+		if v.binding.bound[i].Quantity != telemetry.QuantityDeviceUp || !lv.known {
 			continue
 		}
-		d := &out[s.Device]
+		d := &out[v.binding.series[i].device]
 		d.Known, d.Up, d.Reason, d.Since = true, lv.value == 1 && !lv.quality.IsBad(), lv.quality.Reason(), lv.time
 	}
 	return out

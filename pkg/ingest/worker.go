@@ -331,7 +331,11 @@ func (w *worker) take(e *edge, f *wire.Frame, s *schema, payload []byte, size in
 		return false, nil
 	}
 	if e.cur == nil || e.cur.hash != f.Schema || e.cur.site != e.site {
-		e.use(bind(s, e.site, e.id))
+		b, err := bind(s, e.site, e.id)
+		if err != nil {
+			return false, err
+		}
+		e.use(b)
 		w.tellBands(e, 0)
 	}
 	n, err := w.fold(e, f)
