@@ -237,6 +237,7 @@ func (h *Hub) Run(ctx context.Context) error {
 	h.logger.Info("hub runs", "page", "http://"+h.Addr()+"/", "mqtt", h.BusAddr(), "sites", len(h.plan.Sites), "rules", h.plan.Set.Len())
 	h.notify(daemon.SdNotifyReady)
 	h.watchdog(ctx, &wg)
+	wg.Go(func() { trimStacks(ctx) })
 	<-ctx.Done()
 	h.notify(daemon.SdNotifyStopping)
 	close(h.streams)

@@ -7,7 +7,6 @@ import (
 	"io"
 	"os"
 	"os/signal"
-	"runtime/debug"
 	"sync"
 	"syscall"
 
@@ -33,15 +32,8 @@ func Main(ctx context.Context, version string, args []string, stdout, stderr io.
 	return p.Main(ctx, args, stdout, stderr)
 }
 
-// gcPercent is how much the heap may grow between two collections. Most of it is
-// the newest chunk of every series, which lives long: the default of 100 would
-// hold as much again in garbage; this costs a tenth more CPU time at full load.
-const gcPercent = 50
-
 func run(ctx context.Context, c settings.Call, plan *Plan) error {
-	if os.Getenv("GOGC") == "" {
-		debug.SetGCPercent(gcPercent)
-	}
+	setCollector()
 	logger := settings.NewLogger(c.Stderr, plan.Config.Log.Level, plan.Config.Log.Format)
 	for _, w := range plan.Warnings {
 		logger.Warn("configuration", "warning", w.Error())
