@@ -55,9 +55,9 @@ type series struct {
 	until    int64   // a reading at or after this first needs [Fold.pass]
 	lag      int64
 	machines []machine
-	set      *Set  // in force; nil before the first
-	from     int64 // since when
-	next     int   // number of the next break
+	set      *Set                   // in force; nil before the first
+	from     int64                  // since when
+	next     int                    // number of the next break
 	bound    *telemetry.BoundSeries // of the list given to Bind
 }
 
