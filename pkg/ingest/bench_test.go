@@ -18,12 +18,13 @@ type countingFold struct{ n int }
 
 func (countingRules) Open(string, []byte) (Fold, error) { return &countingFold{}, nil }
 
-func (*countingFold) Bind([]telemetry.BoundSeries)                        {}
-func (f *countingFold) Observe(uint32, int64, float64, telemetry.Quality) { f.n++ }
-func (*countingFold) Unobserved(int64, int64)                             {}
-func (*countingFold) Advance(int64)                                       {}
-func (*countingFold) Save(dst []byte) []byte                              { return dst }
-func (*countingFold) Dirty() bool                                         { return false }
+func (*countingFold) Bind([]telemetry.BoundSeries)                           {}
+func (f *countingFold) Observe(uint32, int64, float64, telemetry.Quality)    { f.n++ }
+func (f *countingFold) ObserveText(uint32, int64, string, telemetry.Quality) { f.n++ }
+func (*countingFold) Unobserved(int64, int64)                                {}
+func (*countingFold) Advance(int64)                                          {}
+func (*countingFold) Save(dst []byte) []byte                                 { return dst }
+func (*countingFold) Dirty() bool                                            { return false }
 
 // benchFrames makes n frames of a second, 1,000 series of two decimals each.
 func benchFrames(b *testing.B, n int) (s *source, frames [][]byte) {

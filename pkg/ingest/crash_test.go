@@ -253,6 +253,7 @@ func (l *crashLedger) kinds() []string {
 type diary struct {
 	t     testing.TB
 	Lines []string
+	Begun bool
 	last  map[string]int64
 	bound []telemetry.BoundSeries
 	dirty bool
@@ -298,6 +299,8 @@ func (f *diary) Observe(series uint32, t int64, v float64, q telemetry.Quality) 
 	f.write("%s %d %g %v", key, t, v, q)
 }
 
+func (f *diary) ObserveText(uint32, int64, string, telemetry.Quality) {}
+
 func (f *diary) Unobserved(from, to int64) {
 	if to < from {
 		clear(f.last)
@@ -305,7 +308,13 @@ func (f *diary) Unobserved(from, to int64) {
 	f.write("unobserved %d %d", from, to)
 }
 
-func (f *diary) Advance(w int64) { f.write("advance %d", w) }
+// Advance leaves the first one out: it only says since when the edge looks.
+func (f *diary) Advance(w int64) {
+	if f.Begun {
+		f.write("advance %d", w)
+	}
+	f.Begun = true
+}
 
 func (f *diary) write(format string, a ...any) {
 	f.Lines = append(f.Lines, fmt.Sprintf(format, a...))

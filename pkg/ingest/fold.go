@@ -188,6 +188,9 @@ func (w *worker) cutsOf(e *edge, f *wire.Frame) []cut {
 // the unobserved intervals.
 func (w *worker) evaluate(e *edge, f *wire.Frame, prev int64) {
 	at := prev
+	if !e.hasW {
+		e.fold.Advance(prev) // the edge looks since then
+	}
 	for _, c := range w.cutsOf(e, f) {
 		if c.from > at && c.from <= f.W {
 			e.observe(f, at, c.from)
@@ -206,7 +209,11 @@ func (e *edge) observe(f *wire.Frame, after, upTo int64) {
 	for i := range f.Readings {
 		r := &f.Readings[i]
 		s := &b.series[r.Series]
-		if r.Time <= after-s.lag || r.Time > upTo-s.lag || s.text {
+		if r.Time <= after-s.lag || r.Time > upTo-s.lag {
+			continue
+		}
+		if s.text {
+			e.fold.ObserveText(r.Series, r.Time, r.Text, r.Quality)
 			continue
 		}
 		e.fold.Observe(r.Series, r.Time, r.Value, r.Quality)

@@ -50,6 +50,8 @@ type Fold interface {
 	// Observe shows an on-time reading. Times ascend for each series, except
 	// after Unobserved with to before from.
 	Observe(series uint32, t int64, v float64, q telemetry.Quality)
+	// ObserveText is Observe for a series of texts; the text is not kept.
+	ObserveText(series uint32, t int64, text string, q telemetry.Quality)
 	// Unobserved says that nothing is known between the two times. When to lies
 	// before from, log time stepped back and begins anew there.
 	Unobserved(from, to int64)

@@ -32,18 +32,22 @@ func (f *Fold) Bind(list []telemetry.BoundSeries) {
 	for i := range list {
 		s, name := &f.series[i], nameOf(&list[i])
 		if fresh[name] != nil {
-			*s = f.newSeries(&telemetry.BoundSeries{Edge: list[i].Edge, Device: list[i].Device, Point: list[i].Point})
+			*s = f.newSeries(&telemetry.BoundSeries{Edge: list[i].Edge, Device: list[i].Device, Point: list[i].Point}, math.MinInt64)
 			continue
 		}
 		fresh[name] = s
 		k, ok := names[name]
 		if !ok {
-			*s = f.newSeries(&list[i])
-			f.restore(s, f.saved.take(name))
+			if saved := f.saved.take(name); saved != nil {
+				*s = f.newSeries(&list[i], saved.last)
+				f.restore(s, saved)
+			} else {
+				*s = f.newSeries(&list[i], math.MinInt64)
+			}
 			continue
 		}
 		*s, taken[k] = old[k], true
-		s.bound, s.lag = &list[i], lagOf(&list[i])
+		s.bound, s.lag, s.quiet = &list[i], lagOf(&list[i]), quietOf(&list[i])
 		f.rematch(s, s.set, ReasonNotWatched, f.now(s))
 		f.setUntil(s)
 	}
@@ -53,8 +57,8 @@ func (f *Fold) Bind(list []telemetry.BoundSeries) {
 		}
 	}
 	for _, saved := range f.saved.rest() {
-		s := f.newSeries(&telemetry.BoundSeries{Edge: f.edge, Device: saved.name.device, Point: saved.name.point})
-		s.last, s.value = saved.last, saved.value
+		s := f.newSeries(&telemetry.BoundSeries{Edge: f.edge, Device: saved.name.device, Point: saved.name.point}, saved.last)
+		s.value = saved.value
 		f.abandon(&s, saved, ReasonSeriesRemoved)
 	}
 	f.saved, f.opened, f.bound = savedState{}, nil, true
@@ -67,10 +71,40 @@ func nameOf(b *telemetry.BoundSeries) seriesName { return seriesName{b.Device, b
 
 func lagOf(b *telemetry.BoundSeries) int64 { return max(0, min(b.MaxLag, maxLag)) }
 
-func (f *Fold) newSeries(b *telemetry.BoundSeries) series {
-	s := series{last: math.MinInt64, until: never, lag: lagOf(b), next: f.firstBreak, bound: b}
+// quietOf is how long a series may be silent although all is well: a point whose
+// unchanged values are not reported may be for Silence, and is read every Interval.
+func quietOf(b *telemetry.BoundSeries) int64 {
+	if b.Silence <= 0 {
+		return 0
+	}
+	return min(b.Silence+max(0, b.Interval), maxLag)
+}
+
+// newSeries begins a series where the fold has got to; last is the time of its
+// newest reading, math.MinInt64 for none.
+func (f *Fold) newSeries(b *telemetry.BoundSeries, last int64) series {
+	s := series{
+		last: last, good: math.MinInt64, since: unbegun, until: never, due: never,
+		lag: lagOf(b), quiet: quietOf(b), next: f.firstBreak, bound: b,
+	}
+	passed := last
+	if r := f.reached(&s); r != math.MinInt64 {
+		passed = max(passed, r+1)
+	}
+	for f.nextBreak(&s) <= passed {
+		s.next++
+	}
+	for i := len(f.sets) - 1; i >= 0; i-- {
+		if f.sets[i].From <= f.start(&s) {
+			f.rematch(&s, f.sets[i].Set, "", f.sets[i].From)
+			s.from = f.sets[i].From
+			break
+		}
+	}
 	f.setUntil(&s)
-	f.pass(&s, f.start(&s))
+	if r := f.reached(&s); r != math.MinInt64 {
+		f.begin(&s, r)
+	}
 	return s
 }
 
@@ -91,14 +125,13 @@ func (f *Fold) remove(s *series) {
 		f.end(s, &s.machines[k], f.now(s), ReasonSeriesRemoved)
 		f.dismiss(nameOf(s.bound), s.set.rules[s.machines[k].rule].id, s.set.rules[s.machines[k].rule].version, f.now(s), ReasonSeriesRemoved)
 		f.account.add(s.set.rules[s.machines[k].rule], -1, 0)
+		f.releaseAux(&s.machines[k])
 	}
 }
 
 // changeOver puts the next rule set into effect for the series.
 func (f *Fold) changeOver(s *series, next Effective) {
-	for k := range s.machines {
-		f.fire(s, &s.machines[k], next.From-1)
-	}
+	f.fireSeries(s, next.From-1)
 	f.rematch(s, next.Set, "", next.From)
 	s.from = next.From
 }
@@ -114,27 +147,87 @@ func (f *Fold) rematch(s *series, set *Set, reason string, t int64) {
 	machines := make([]machine, len(matching))
 	for k, i := range matching {
 		r := set.rules[i]
-		machines[k] = machine{due: never, busy: idle, rule: i, flip: r.kind == Below}
-		machines[k].set(r, 0)
+		machines[k] = machine{
+			lo: math.Inf(1), hi: math.Inf(-1), due: never, queued: never, busy: idle, aux: idle,
+			rule: i, slot: uint16(k), mode: r.mode(), blind: true,
+		}
 		f.account.add(r, 1, 0)
 	}
+	kept := make([]bool, len(machines))
 	for k := range s.machines {
 		m := &s.machines[k]
 		r := s.set.rules[m.rule]
-		to := find(machines, set, r)
-		switch {
-		case to < 0:
+		if to := find(machines, set, r); to >= 0 {
+			n := &machines[to]
+			m.rule, m.slot, m.queued = n.rule, n.slot, never
+			*n, kept[to] = *m, true
+		} else {
 			f.end(s, m, t, endReason(set, r, reason))
 			f.dismiss(nameOf(s.bound), r.id, r.version, t, endReason(set, r, reason))
-		case m.busy != idle:
-			b := &f.busy[m.busy]
-			b.slot = uint16(to)
-			machines[to].busy, machines[to].due = m.busy, m.due
-			machines[to].set(set.rules[machines[to].rule], int(b.over))
+			f.releaseAux(m)
 		}
 		f.account.add(r, -1, 0)
 	}
-	s.machines, s.set = machines, set
+	s.machines, s.set, s.keeps, s.muted, s.due = machines, set, false, false, never
+	for k := range machines {
+		m := &machines[k]
+		r := set.rules[m.rule]
+		if m.aux == idle && r.remembers() {
+			f.newAux(m, r)
+		}
+		if !kept[k] && s.since != unbegun {
+			f.beginMachine(s, m, t)
+		}
+		if kept[k] && r.source == ofSilence {
+			f.setTick(s, m, &f.aux[m.aux], r) // the point's longest silence may be another now
+			f.aux[m.aux].again(m, r, t)
+		}
+		s.keeps = s.keeps || m.aux != idle
+		s.muted = s.muted || m.muted
+		f.schedule(s, m, r)
+	}
+}
+
+// newAux gives the machine what its rule has to remember.
+func (f *Fold) newAux(m *machine, r *rule) {
+	a := aux{since: math.MinInt64, tick: never, turn: never, last: math.MinInt64}
+	if n := r.steps() - 1; n > 0 {
+		a.ring = make([]pane, n)
+	}
+	if n := len(f.auxFree); n > 0 {
+		m.aux, f.auxFree = f.auxFree[n-1], f.auxFree[:n-1]
+		f.aux[m.aux] = a
+		return
+	}
+	f.aux = append(f.aux, a)
+	m.aux = int32(len(f.aux) - 1)
+}
+
+func (f *Fold) releaseAux(m *machine) {
+	if m.aux == idle {
+		return
+	}
+	f.aux[m.aux] = aux{tick: never, turn: never}
+	f.auxFree = append(f.auxFree, m.aux)
+	m.aux = idle
+}
+
+// beginMachine makes the machine judge from t on, without anything from before.
+func (f *Fold) beginMachine(s *series, m *machine, t int64) {
+	if m.aux == idle {
+		return
+	}
+	a, r := &f.aux[m.aux], s.set.rules[m.rule]
+	a.reset(r, t)
+	if r.schedule != nil {
+		if m.off = !r.schedule.active(t); m.off {
+			f.end(s, m, t, ReasonSchedule)
+		}
+		a.turn = r.schedule.next(t)
+		f.rest(m, r)
+	}
+	f.setTick(s, m, a, r)
+	f.schedule(s, m, r)
 }
 
 // find returns the slot of the machine that judges as r does, -1 for none.
@@ -166,14 +259,11 @@ func (f *Fold) rebuildTimers() {
 	f.timers = f.timers[:0]
 	for i := range f.series {
 		s := &f.series[i]
+		s.index, s.due = uint32(i), never
 		for k := range s.machines {
 			m := &s.machines[k]
-			if m.busy == idle {
-				continue
-			}
-			b := &f.busy[m.busy]
-			b.series, b.slot, b.queued = uint32(i), uint16(k), never
-			f.schedule(s, m, b, s.set.rules[m.rule])
+			m.queued = never
+			f.schedule(s, m, s.set.rules[m.rule])
 		}
 	}
 }

@@ -66,11 +66,12 @@ func (st *chatterState) due(window int64) int64 {
 	return st.Last + window
 }
 
-// as is the told alert when the machine has found a.
-func (st *chatterState) as(a alert.Alert) alert.Alert {
+// as is the told alert when the machine has found a. The rule is nil when a has
+// been found before.
+func (st *chatterState) as(a alert.Alert, r *rule) alert.Alert {
 	t := st.Told
-	if (a.Peak >= a.Limit) != (t.Peak >= a.Limit) || (a.Peak-t.Peak)*(a.Peak-a.Limit) > 0 {
-		t.Peak = a.Peak // farther from the limit, on its side
+	if r != nil && len(r.levels) > 0 && (r.source == ofState || r.worse(a.Peak) > r.worse(t.Peak)) {
+		t.Peak = a.Peak
 	}
 	a.ID, a.Start, a.Onset, a.Peak = t.ID, t.Start, t.Onset, t.Peak
 	a.Chattering, a.Activations = st.On, st.Count
@@ -103,7 +104,7 @@ func (f *Fold) present(s *series, r *rule, t alert.Transition) {
 	}
 	st.lag = s.lag
 	if t.Kind == alert.Raised {
-		f.activated(st, &t)
+		f.activated(st, r, &t)
 		return
 	}
 	if st.Told == nil {
@@ -113,15 +114,15 @@ func (f *Fold) present(s *series, r *rule, t alert.Transition) {
 	st.Raw = t.Alert
 	switch was := st.Told.Severity; {
 	case t.Kind == alert.Ended && (t.Alert.Reason != "" || !st.On):
-		t.Alert = st.as(t.Alert)
+		t.Alert = st.as(t.Alert, r)
 		t.Alert.Chattering = false
 		delete(f.chatter.by, key)
 		f.engine.emit(t)
 	case t.Kind == alert.Ended:
 		st.Resting = true
-		st.as(t.Alert)
+		st.as(t.Alert, r)
 	default:
-		if t.Alert = st.as(t.Alert); !st.On || t.Alert.Severity > was {
+		if t.Alert = st.as(t.Alert, r); !st.On || t.Alert.Severity > was {
 			f.engine.emit(t)
 		}
 	}
@@ -129,7 +130,7 @@ func (f *Fold) present(s *series, r *rule, t alert.Transition) {
 
 // activated counts an activation and tells it, alone or as part of the alert
 // that chatters.
-func (f *Fold) activated(st *chatterState, t *alert.Transition) {
+func (f *Fold) activated(st *chatterState, r *rule, t *alert.Transition) {
 	at := t.Time.UnixMilli()
 	st.Last = at
 	f.chatter.next = min(f.chatter.next, at+f.engine.chatter+st.lag)
@@ -137,7 +138,7 @@ func (f *Fold) activated(st *chatterState, t *alert.Transition) {
 		st.Count++
 		st.Resting, st.Raw = false, t.Alert
 		was := st.Told.Severity
-		t.Alert = st.as(t.Alert)
+		t.Alert = st.as(t.Alert, r)
 		switch {
 		case t.Alert.Severity > was:
 			t.Kind = alert.SeverityChanged
@@ -154,7 +155,7 @@ func (f *Fold) activated(st *chatterState, t *alert.Transition) {
 		a := &t.Alert
 		st.On, st.Count, st.Recent, st.Raw = true, len(st.Recent), nil, *a
 		st.Told = &toldAlert{a.ID, a.Start, a.Onset, a.Severity, a.Limit, a.Peak, a.Message}
-		t.Alert = st.as(t.Alert)
+		t.Alert = st.as(t.Alert, r)
 	}
 	f.engine.emit(*t)
 }
@@ -178,13 +179,13 @@ func (f *Fold) calm(key chatterKey, st *chatterState, t int64) {
 	tr := alert.Transition{Kind: alert.Calmed, Time: at(t)}
 	if st.Resting {
 		tr.Kind = alert.Ended
-		tr.Alert = st.as(st.Raw)
+		tr.Alert = st.as(st.Raw, nil)
 		tr.Alert.State, tr.Alert.Chattering = alert.Cleared, false
 		tr.Alert.End = &tr.Time
 		delete(f.chatter.by, key)
 	} else {
 		st.On = false
-		tr.Alert = st.as(st.Raw)
+		tr.Alert = st.as(st.Raw, nil)
 	}
 	tr.Alert.Updated = tr.Time
 	f.engine.emit(tr)
@@ -221,7 +222,7 @@ func (f *Fold) dismiss(name seriesName, rule, version string, t int64, reason st
 	delete(f.chatter.by, key)
 	f.dirty = true
 	if st.On {
-		a := st.as(st.Raw)
+		a := st.as(st.Raw, nil)
 		a.State, a.Chattering, a.Reason, a.Updated = alert.Cleared, false, reason, at(max(t, st.Last))
 		a.End = &a.Updated
 		f.engine.emit(alert.Transition{Kind: alert.Ended, Time: a.Updated, Alert: a})

@@ -145,16 +145,3 @@ func TestARuleMayKeepItsActivationsApart(t *testing.T) {
 		t.Error("the version does not tell them apart")
 	}
 }
-
-func TestStateFromBeforeChatteringIsRead(t *testing.T) {
-	e, r := newTest(t, twitchy)
-	f := openFold(t, e, nil, pm("a"))
-	observe(f, 0, 60)
-	f.Advance(61_000)
-	saved := f.Save(nil)
-	old := append([]byte{1}, saved[1:len(saved)-1]...) // the newer format adds an empty text
-	f = openFold(t, e, old, pm("a"))
-	r.all = nil
-	observe(f, 62, 40)
-	r.marks(t, "cleared warning @62 from 0 n=0")
-}

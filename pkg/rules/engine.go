@@ -26,6 +26,8 @@ const (
 	ReasonRuleChanged   = "rule changed"      // the rule is gone, or judges otherwise now
 	ReasonNotWatched    = "no longer watched" // the rule's where no longer chooses the series
 	ReasonSeriesRemoved = "series removed"    // the edge's configuration no longer has it
+	ReasonSchedule      = "outside schedule"  // the rule does not judge at this time
+	ReasonMaintenance   = "maintenance"       // a technician works on the device
 )
 
 // Engine holds the rule sets and makes a [Fold] for every edge. It is safe for
@@ -140,14 +142,23 @@ func (e *Engine) Rules() []RuleInfo {
 	infos := sets[len(sets)-1].Set.Rules()
 	e.mu.Lock()
 	defer e.mu.Unlock()
+	byID := map[string]*RuleInfo{}
 	for i := range infos {
-		s := e.stats[statKey{infos[i].ID, infos[i].Version}]
+		byID[infos[i].ID] = &infos[i]
+	}
+	for _, r := range sets[len(sets)-1].Set.rules {
+		s := e.stats[statKey{r.id, r.version}]
 		if s == nil {
 			continue
 		}
-		infos[i].Matched, infos[i].Active, infos[i].Fired = int(s.matched.Load()), int(s.active.Load()), s.fired.Load()
-		if infos[i].Fired > 0 {
-			infos[i].LastFired = time.UnixMilli(s.last.Load()).UTC()
+		info := byID[r.id]
+		info.Matched += int(s.matched.Load())
+		info.Active += int(s.active.Load())
+		if n := s.fired.Load(); n > 0 {
+			info.Fired += n
+			if at := time.UnixMilli(s.last.Load()).UTC(); at.After(info.LastFired) {
+				info.LastFired = at
+			}
 		}
 	}
 	return infos

@@ -3,6 +3,7 @@ package rules
 import (
 	"math"
 	"slices"
+	"strings"
 
 	"github.com/langbiang/langbiang/pkg/telemetry"
 )
@@ -24,10 +25,12 @@ type Fold struct {
 	soonest int64 // no series has to pass anything before the watermark is here, less 1
 	busy    []busyState
 	spare   []int32 // free entries of busy
+	aux     []aux
+	auxFree []int32
 	timers  timers
-	// breaks are the unobserved intervals that some series has yet to pass: the
-	// first time after each beginning. Series count them from firstBreak on.
-	breaks     []int64
+	// breaks are the unobserved intervals that some series has yet to pass. Series
+	// count them from firstBreak on.
+	breaks     []pause
 	firstBreak int
 
 	chatter chatter
@@ -48,13 +51,27 @@ type FoldStats struct {
 
 type seriesName struct{ device, point string }
 
+// pause is an unobserved interval: the first time after it began, and when it ended.
+type pause struct{ at, to int64 }
+
+// unbegun is the since of a series before the edge's first watermark.
+const unbegun = math.MinInt64
+
 // series is one series of the edge, with its machines.
 type series struct {
 	last     int64   // time of the newest reading
 	value    float64 // the newest that was not bad
 	until    int64   // a reading at or after this first needs [Fold.pass]
-	lag      int64
+	due      int64   // nothing happens to a machine by itself before
 	machines []machine
+	good     int64 // time of value
+	since    int64 // the edge looks since; unbegun
+	lag      int64
+	quiet    int64 // the longest time without a reading that means nothing; 0: any may
+	index    uint32
+	keeps    bool                   // readings change what has to be saved
+	muted    bool                   // some machine is
+	text     string                 // the newest that was not bad, of a series of texts
 	set      *Set                   // in force; nil before the first
 	from     int64                  // since when
 	next     int                    // number of the next break
@@ -101,9 +118,41 @@ func (f *Fold) reached(s *series) int64 {
 // that is not after the series' newest reading, or not after the watermark, is
 // counted and left out.
 func (f *Fold) Observe(index uint32, t int64, v float64, q telemetry.Quality) {
+	s := f.take(index, t)
+	if s == nil {
+		return
+	}
+	if q != 0 || v-v != 0 { // NaN and infinities minus themselves are NaN
+		if !f.usable(s, t, v, q) {
+			return
+		}
+	} else if s.muted {
+		f.unmute(s, t)
+	}
+	s.value, s.good = v, t
+	f.compare(s, t, v)
+}
+
+// ObserveText is Observe for a reading of a series of texts. Only rules of kind
+// state look at them, and those that ask for their presence.
+func (f *Fold) ObserveText(index uint32, t int64, text string, q telemetry.Quality) {
+	s := f.take(index, t)
+	if s == nil || !f.usable(s, t, 0, q) {
+		return
+	}
+	if s.text != text {
+		s.text = strings.Clone(text)
+	}
+	s.good = t
+	f.compare(s, t, 0)
+}
+
+// take makes the series ready for a reading at t, or returns nil when it is to be
+// left out.
+func (f *Fold) take(index uint32, t int64) *series {
 	if uint64(index) >= uint64(len(f.series)) {
 		f.stats.Unknown++
-		return
+		return nil
 	}
 	if f.looked != f.engine.sets.Load() {
 		f.look()
@@ -111,33 +160,77 @@ func (f *Fold) Observe(index uint32, t int64, v float64, q telemetry.Quality) {
 	s := &f.series[index]
 	if t <= s.last || f.w >= t && f.reached(s) >= t {
 		f.stats.Late++
-		return
+		return nil
+	}
+	if s.since == unbegun {
+		f.begin(s, t-1)
 	}
 	if t >= s.until {
 		f.pass(s, t)
 	}
-	s.last = t
-	if q.IsBad() || v-v != 0 { // NaN and infinities minus themselves are NaN
-		f.stats.Bad++
-		return
+	if s.due < t {
+		f.fireSeries(s, t-1) // what ends before t ends at the value held then
 	}
-	before := s.value
-	s.value = v
+	s.last = t
+	if s.keeps {
+		f.dirty = true
+	}
+	return s
+}
+
+// compare shows the series' new value to its machines.
+func (f *Fold) compare(s *series, t int64, v float64) {
 	for k := range s.machines {
 		m := &s.machines[k]
-		if m.due < t {
-			s.value = before // a delay that ends before t ends at the value held then
-			f.fire(s, m, t-1)
-			s.value = v
-		}
 		x := v
-		if m.flip {
-			x = -v
+		if m.mode != modePlain {
+			if m.muted {
+				continue
+			}
+			x = 0
+			if m.mode == modeSense {
+				var ok bool
+				if x, ok = f.sense(s, m, t, v); !ok {
+					continue
+				}
+			}
 		}
-		if x > m.hi || x <= m.lo || m.busy != idle && x > f.busy[m.busy].peak {
-			f.step(index, s, m, t, x)
+		if x < m.lo || x > m.hi {
+			f.judge(s, m, t, x)
 		}
 	}
+}
+
+// usable says whether a reading that is not simply good is to be judged, and does
+// to each machine what its rule wants done when it is not.
+func (f *Fold) usable(s *series, t int64, v float64, q telemetry.Quality) bool {
+	bad := q.IsBad() || v-v != 0
+	works := q.Reason() == telemetry.ReasonMaintenance
+	if s.muted && !works {
+		f.unmute(s, t)
+	}
+	if bad {
+		f.stats.Bad++
+	} else if !works {
+		return true
+	}
+	judged := !bad
+	for k := range s.machines {
+		m := &s.machines[k]
+		r := s.set.rules[m.rule]
+		switch {
+		case works && !r.throughWork:
+			f.mute(s, m, r, t)
+		case bad && r.bad == badNoData:
+			f.halt(s, m, r, t)
+		case bad && r.bad == badHold && r.source == ofSilence:
+			// A sign of life all the same.
+			if 0 < m.lo {
+				f.judge(s, m, t, 0)
+			}
+		}
+	}
+	return judged
 }
 
 // Advance moves the watermark: every reading up to w, less the series' lag, has
@@ -146,9 +239,15 @@ func (f *Fold) Advance(w int64) {
 	if w <= f.w {
 		return
 	}
+	first := f.w == math.MinInt64
 	f.w = w
 	f.engine.seen(w)
 	f.look()
+	if first {
+		for i := range f.series {
+			f.begin(&f.series[i], f.reached(&f.series[i]))
+		}
+	}
 	f.passAll()
 	f.fireTimers()
 	f.endWindows()
@@ -168,17 +267,25 @@ func (f *Fold) look() {
 func (f *Fold) fireTimers() {
 	for len(f.timers) > 0 && f.timers[0].at <= f.w {
 		e := f.timers.pop()
-		b := &f.busy[e.busy]
-		if b.slot == free || b.queued != e.at {
+		s := &f.series[e.series]
+		if int(e.slot) >= len(s.machines) || s.machines[e.slot].queued != e.at {
 			continue
 		}
-		b.queued = never
-		s := &f.series[b.series]
-		m := &s.machines[b.slot]
+		m := &s.machines[e.slot]
+		m.queued = never
 		f.fire(s, m, e.at-s.lag)
-		if m.due != never {
-			f.schedule(s, m, b, s.set.rules[m.rule])
-		}
+		f.schedule(s, m, s.set.rules[m.rule])
+	}
+}
+
+// begin says that the edge looks at the series since t.
+func (f *Fold) begin(s *series, t int64) {
+	if s.since != unbegun {
+		return
+	}
+	s.since = t
+	for k := range s.machines {
+		f.beginMachine(s, &s.machines[k], t)
 	}
 }
 
@@ -197,9 +304,9 @@ func (f *Fold) Unobserved(from, to int64) {
 	f.look()
 	at := from + 1
 	if n := len(f.breaks); n > 0 {
-		at = max(at, f.breaks[n-1])
+		at = max(at, f.breaks[n-1].at)
 	}
-	f.breaks = append(f.breaks, at)
+	f.breaks = append(f.breaks, pause{at, to})
 	f.findUntil()
 	f.dirty = true
 	f.passAll()
@@ -212,20 +319,23 @@ func (f *Fold) NewEra(from, to int64) {
 	f.Unobserved(from, max(from, to))
 	end := from + 1
 	if n := len(f.breaks); n > 0 {
-		end = max(end, f.breaks[n-1])
+		end = max(end, f.breaks[n-1].at)
 	}
+	f.timers = f.timers[:0]
 	for i := range f.series {
 		s := &f.series[i]
 		f.pass(s, end) // in this era no reading is to come
-		s.last, s.next = math.MinInt64, 0
+		s.last, s.good, s.since, s.next, s.due = math.MinInt64, math.MinInt64, to, 0, never
+		for k := range s.machines {
+			m := &s.machines[k]
+			m.queued = never
+			f.beginMachine(s, m, to)
+			s.due = min(s.due, m.due)
+		}
 	}
 	f.floor = max(f.floor, end)
 	f.w = to - 1
 	f.breaks, f.firstBreak = f.breaks[:0], 0
-	f.timers = f.timers[:0] // all delays have begun anew
-	for i := range f.busy {
-		f.busy[i].queued = never
-	}
 	f.findUntil()
 	f.dirty = true
 }
@@ -234,7 +344,7 @@ func (f *Fold) NewEra(from, to int64) {
 // none.
 func (f *Fold) nextBreak(s *series) int64 {
 	if i := s.next - f.firstBreak; i < len(f.breaks) {
-		return f.breaks[i]
+		return f.breaks[i].at
 	}
 	return never
 }
@@ -272,14 +382,15 @@ func (f *Fold) findUntil() {
 // the rule set, in their order.
 func (f *Fold) pass(s *series, t int64) {
 	for s.until <= t && s.until != never {
-		if set := f.nextSet(s); set != nil && set.From < f.nextBreak(s) {
+		if set := f.nextSet(s); set != nil && set.From <= f.nextBreak(s) {
 			f.changeOver(s, *set)
 		} else {
-			at := f.nextBreak(s)
+			b := f.breaks[s.next-f.firstBreak]
+			f.fireSeries(s, b.at-1)
+			s.since = max(s.since, b.to)
 			for k := range s.machines {
-				f.fire(s, &s.machines[k], at-1)
-				f.halt(s, &s.machines[k])
-				f.interrupt(s, &s.machines[k], at-1)
+				f.halt(s, &s.machines[k], s.set.rules[s.machines[k].rule], b.at)
+				f.interrupt(s, &s.machines[k], b.at-1)
 			}
 			s.next++
 		}

@@ -2,6 +2,7 @@ package rules
 
 import (
 	"math"
+	"os"
 	"testing"
 
 	"github.com/langbiang/langbiang/pkg/telemetry"
@@ -332,6 +333,32 @@ func FuzzSavedState(f *testing.F) {
 		}
 		again.Bind([]telemetry.BoundSeries{pm("air-01")})
 	})
+}
+
+func TestStateOfOlderFormatsIsRead(t *testing.T) {
+	for _, file := range []string{"format1", "format2"} {
+		saved, err := os.ReadFile("testdata/state/" + file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		e, r := newTest(t, `
+- {id: high, watch: {quantity: pm2_5}, above: {warning: {limit: 50, clear: 45, for: 100ms}, critical: {limit: 150}}}
+- {id: low, watch: {quantity: pm2_5}, below: {info: {limit: 5, for: 10ms}}}
+`)
+		slow := pm("c")
+		slow.MaxLag = 500
+		f := openFold(t, e, saved, slow, pm("a"), pm("b"))
+		r.expect(t)
+		f.Observe(1, 1100, 170, good)
+		f.Observe(2, 1100, 1, good)
+		f.Observe(2, 1101, 6, good)
+		f.Observe(0, 1040, 70, good) // before the break that its lag has it pass later
+		f.Observe(0, 1070, 80, good)
+		f.Observe(1, 1200, 0, good)
+		f.Advance(1700)
+		r.expect(t, "cleared info @1101 v=6 p=1 l=5", "raised warning @1000 v=60 p=60 l=50",
+			"cleared critical @1200 v=0 p=170 l=150", "raised info @1210 v=0 p=0 l=5")
+	}
 }
 
 // The example that docs/rules.md works by hand.

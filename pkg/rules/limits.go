@@ -18,8 +18,15 @@ func (e *Engine) Limits(series []telemetry.BoundSeries) [][]float64 {
 	out := make([][]float64, len(series))
 	for i := range series {
 		for _, k := range set.matching(&series[i]) {
-			for _, l := range set.rules[k].levels {
+			r := set.rules[k]
+			if r.source != ofReading {
+				continue
+			}
+			for _, l := range r.levels {
 				out[i] = append(out[i], l.limit, l.clear)
+				if r.shape > isBelow {
+					out[i] = append(out[i], l.low, l.clearLow)
+				}
 			}
 		}
 		slices.Sort(out[i])

@@ -2,13 +2,11 @@ package rules
 
 import (
 	"fmt"
-	"math"
 	"regexp"
 	"slices"
 	"strings"
 	"time"
 
-	"github.com/langbiang/langbiang/pkg/alert"
 	"github.com/langbiang/langbiang/pkg/internal/strictyaml"
 	"github.com/langbiang/langbiang/pkg/telemetry"
 )
@@ -26,31 +24,48 @@ type Env struct {
 	Sites      map[string]Site
 }
 
-// Site is what messages say of a site.
+// Site is what rules know of a site: what messages say, and the groups that where
+// may choose it by.
 type Site struct {
-	Name telemetry.Text
+	Name   telemetry.Text
+	Groups []string
 }
 
 // The bounds of a rule set.
 const (
-	maxRules  = 10_000
-	maxDelay  = 366 * 24 * time.Hour
-	maxLinks  = 16
-	maxURLLen = 1024
+	maxRules     = 10_000
+	maxVariants  = 50_000 // rules, and overrides of rules
+	maxDelay     = 366 * 24 * time.Hour
+	maxSteps     = 1440 // of a window
+	maxLinks     = 16
+	maxURLLen    = 1024
+	maxStates    = 64
+	defaultSteps = 24
 )
 
 // ruleFile is a rule as it stands in a file.
 type ruleFile struct {
-	ID       string            `yaml:"id" doc:"name of the rule, unique; part of its alerts' identity" example:"pm25-high"`
-	Title    telemetry.Text    `yaml:"title" doc:"what the rule is about, for lists"`
-	Watch    watchFile         `yaml:"watch" doc:"which series the rule judges, each on its own"`
-	Above    *ladderFile       `yaml:"above" doc:"the ladder of a rule that fires when the value is above a limit"`
-	Below    *ladderFile       `yaml:"below" doc:"the ladder of a rule that fires when the value is below a limit"`
-	Collapse *bool             `yaml:"collapse" doc:"false: every activation is an alert of its own; otherwise three within a minute collapse into one that is marked chattering" default:"true"`
-	Message  telemetry.Text    `yaml:"message" doc:"what people read; with places such as {{.Site.Name}} and {{.Value}}"`
-	Labels   map[string]string `yaml:"labels,text" doc:"put on the rule's alerts, beside the labels of the series"`
-	Links    map[string]string `yaml:"links,text" doc:"addresses by name, for example procedure"`
-	Source   string            `yaml:"source" doc:"where the limits come from, and the averaging time they are meant for"`
+	ID      string         `yaml:"id" doc:"name of the rule, unique; part of its alerts' identity" example:"pm25-high"`
+	Title   telemetry.Text `yaml:"title" doc:"what the rule is about, for lists"`
+	Watch   watchFile      `yaml:"watch" doc:"which series the rule judges, each on its own"`
+	Window  *windowFile    `yaml:"window" doc:"judge an aggregate over a sliding window instead of the reading"`
+	Rate    *rateFile      `yaml:"rate" doc:"judge the change over a time instead of the reading"`
+	Index   string         `yaml:"index" doc:"judge an air quality index over hourly means instead of the reading; the name of its table" example:"vn_aqi"`
+	Limits  limitsFile     `yaml:",inline"`
+	Flat    *flatFile      `yaml:"flatline" doc:"fire when the value does not move; the ladder gives the times"`
+	NoData  *agesFile      `yaml:"no_data" doc:"fire when there are no readings; the ladder gives the times"`
+	State   *statesFile    `yaml:"state" doc:"fire while the value is one of a list"`
+	Several *severalFile   `yaml:"several" doc:"fire while several alerts of other rules stand at once"`
+
+	Collapse    *bool             `yaml:"collapse" doc:"false: every activation is an alert of its own; otherwise three within a minute collapse into one that is marked chattering" default:"true"`
+	Overrides   []overrideFile    `yaml:"overrides" doc:"other limits for some of the series; the first that matches counts"`
+	Schedule    *scheduleFile     `yaml:"schedule" doc:"when the rule judges; always when not said"`
+	Bad         string            `yaml:"bad" doc:"what a bad reading does: hold (the last good value holds, and it is a sign of life), ignore (the value holds, no sign of life), no_data (held values end). hold when not said, for no_data rules ignore"`
+	Maintenance string            `yaml:"maintenance" doc:"what readings with the reason maintenance do: suppress (no alert while they last) or judge (nothing special)" default:"suppress"`
+	Message     telemetry.Text    `yaml:"message" doc:"what people read; with places such as {{.Site.Name}} and {{.Value}}"`
+	Labels      map[string]string `yaml:"labels,text" doc:"put on the rule's alerts, beside the labels of the series"`
+	Links       map[string]string `yaml:"links,text" doc:"addresses by name, for example procedure"`
+	Source      string            `yaml:"source" doc:"where the limits come from, and the averaging time they are meant for"`
 }
 
 type watchFile struct {
@@ -60,39 +75,43 @@ type watchFile struct {
 
 type whereFile struct {
 	Site   patterns            `yaml:"site" doc:"id of a site, or several; * stands for any characters, ? for one"`
+	Group  patterns            `yaml:"group" doc:"group of sites (groups: of sites.yaml), in the same way"`
 	Edge   patterns            `yaml:"edge" doc:"id of an edge, in the same way"`
 	Device patterns            `yaml:"device" doc:"id of a device, in the same way"`
 	Point  patterns            `yaml:"point" doc:"name of a point, in the same way"`
 	Labels map[string]patterns `yaml:"labels" doc:"labels that edge.yaml gives the device or point, in the same way"`
 }
 
-type ladderFile struct {
-	Info      *levelFile `yaml:"info"`
-	Warning   *levelFile `yaml:"warning"`
-	Critical  *levelFile `yaml:"critical"`
-	Emergency *levelFile `yaml:"emergency"`
-}
-
-type levelFile struct {
-	Limit    *float64      `yaml:"limit" doc:"the level is over when the value passes this, in the quantity's canonical unit"`
-	Clear    *float64      `yaml:"clear" doc:"and no longer, when it comes back to this; limit when not said"`
-	For      time.Duration `yaml:"for" doc:"how long it must be over before it counts" default:"0s"`
-	ClearFor time.Duration `yaml:"clear_for" doc:"how long it must be back before it no longer counts" default:"0s"`
-}
-
-func (l *ladderFile) steps() []*levelFile {
-	return []*levelFile{l.Info, l.Warning, l.Critical, l.Emergency}
-}
-
 // Load compiles rule files into a set. The error is a strictyaml.Errors with
 // every fault of every file; there is no set then.
 func Load(files []Source, env Env) (*Set, error) {
-	c := compiler{env: env, seen: map[string]strictyaml.Pos{}}
-	for _, f := range files {
-		c.file(f)
+	c := compiler{env: env, seen: map[string]strictyaml.Pos{}, tables: newTables()}
+	docs := make([]*strictyaml.Document, len(files))
+	for i, f := range files {
+		var errs strictyaml.Errors
+		docs[i], errs = strictyaml.Parse(f.Name, f.Data)
+		c.errs = append(c.errs, errs...)
+		if docs[i] != nil && isTables(docs[i]) {
+			c.doc, docs[i] = docs[i], nil
+			c.tableFile()
+		}
 	}
-	if len(c.rules) > maxRules {
-		c.errs = append(c.errs, strictyaml.Error{Pos: strictyaml.Pos{File: files[len(files)-1].Name}, Msg: fmt.Sprintf("%d rules; at most %d", len(c.rules), maxRules)})
+	for _, doc := range docs {
+		if doc != nil {
+			c.doc = doc
+			c.file()
+		}
+	}
+	c.members()
+	variants := len(c.rules)
+	for _, r := range c.rules {
+		variants += len(r.overrides)
+	}
+	if len(c.rules) > maxRules || variants > maxVariants {
+		c.errs = append(c.errs, strictyaml.Error{
+			Pos: strictyaml.Pos{File: files[len(files)-1].Name},
+			Msg: fmt.Sprintf("%d rules, %d with their overrides; at most %d and %d", len(c.rules), variants, maxRules, maxVariants),
+		})
 	}
 	if err := c.errs.Err(); err != nil {
 		return nil, err
@@ -104,23 +123,17 @@ func Load(files []Source, env Env) (*Set, error) {
 func Reference() string { return strictyaml.Reference(ruleFile{}) }
 
 type compiler struct {
-	env   Env
-	rules []*rule
-	seen  map[string]strictyaml.Pos
-	errs  strictyaml.Errors
-	doc   *strictyaml.Document
+	env    Env
+	tables tables
+	rules  []*rule
+	seen   map[string]strictyaml.Pos
+	errs   strictyaml.Errors
+	doc    *strictyaml.Document
 }
 
-func (c *compiler) file(f Source) {
-	doc, errs := strictyaml.Parse(f.Name, f.Data)
-	c.errs = append(c.errs, errs...)
-	if doc == nil {
-		return
-	}
-	c.doc = doc
+func (c *compiler) file() {
 	var list []ruleFile
-	faulty := doc.Decode(&list)
-	c.errs = append(c.errs, faulty...)
+	c.errs = append(c.errs, c.doc.Decode(&list)...)
 	for i := range list {
 		before := len(c.errs)
 		if r := c.rule(i, &list[i]); len(c.errs) == before && r != nil {
@@ -139,18 +152,49 @@ var (
 )
 
 func (c *compiler) rule(i int, f *ruleFile) *rule {
-	r := &rule{id: f.ID, pos: c.doc.At(i), title: f.Title, source: f.Source, labels: f.Labels, links: f.Links}
+	r := &rule{id: f.ID, pos: c.doc.At(i), title: f.Title, cite: f.Source, labels: f.Labels, links: f.Links}
 	r.apart = f.Collapse != nil && !*f.Collapse
 	c.id(i, f.ID)
-	q, known := c.watch(i, f, r)
-	c.ladder(i, f, r)
+	c.policies(i, f, r)
+	r.schedule = c.schedule(f.Schedule, i, "schedule")
+	q, known := telemetry.Quantity{}, true
+	if f.Several == nil {
+		q, known = c.watch(i, f, r)
+	}
+	c.kind(i, f, r)
 	c.extras(i, f)
-	if known {
-		r.vi = c.message(f.Message.VI, viDefault, r, q, vi, i, "message", "vi")
-		r.en = c.message(f.Message.EN, enDefault, r, q, en, i, "message", "en")
+	if known && r.kind != "" {
+		r.vi = c.message(f.Message.VI, r.fallback(vi), r, q, vi, i, "message", "vi")
+		r.en = c.message(f.Message.EN, r.fallback(en), r, q, en, i, "message", "en")
 	}
 	r.version = r.hash()
+	c.overrides(i, f, r)
 	return r
+}
+
+// policies reads what odd readings do.
+func (c *compiler) policies(i int, f *ruleFile, r *rule) {
+	words := []string{"hold", "ignore", "no_data"}
+	switch f.Bad {
+	case "":
+		if f.NoData != nil {
+			r.bad = badIgnore
+		}
+	case "hold":
+	case "ignore":
+		r.bad = badIgnore
+	case "no_data":
+		r.bad = badNoData
+	default:
+		c.fault(fmt.Sprintf("%.40q is not known", f.Bad), strictyaml.Meant(f.Bad, words), i, "bad")
+	}
+	switch words := []string{"suppress", "judge"}; f.Maintenance {
+	case "", "suppress":
+	case "judge":
+		r.throughWork = true
+	default:
+		c.fault(fmt.Sprintf("%.40q is not known", f.Maintenance), strictyaml.Meant(f.Maintenance, words), i, "maintenance")
+	}
 }
 
 func (c *compiler) id(i int, id string) {
@@ -179,25 +223,45 @@ func (c *compiler) watch(i int, f *ruleFile, r *rule) (q telemetry.Quantity, kno
 		c.fault(fmt.Sprintf("unknown quantity %.60q", w.Quantity), c.quantityHint(w.Quantity), i, "watch", "quantity")
 	}
 	r.quantity, r.label, r.decimals, r.unit = w.Quantity, q.Label, q.Decimals, q.Unit
-	r.where = where{site: w.Where.Site, edge: w.Where.Edge, device: w.Where.Device, point: w.Where.Point}
-	for name, ps := range w.Where.Labels {
+	r.where = c.where(&w.Where, i, "watch", "where")
+	return q, known
+}
+
+func (c *compiler) where(f *whereFile, path ...any) where {
+	w := where{site: f.Site, group: f.Group, edge: f.Edge, device: f.Device, point: f.Point}
+	for name, ps := range f.Labels {
 		if !labelPattern.MatchString(name) {
-			c.fault(fmt.Sprintf("%.40q cannot be the name of a label", name), "", i, "watch", "where", "labels", name)
+			c.fault(fmt.Sprintf("%.40q cannot be the name of a label", name), "", slices.Concat(path, []any{"labels", name})...)
 		}
-		r.where.labels = append(r.where.labels, labelMatch{name, ps})
+		w.labels = append(w.labels, labelMatch{name, ps})
 	}
-	slices.SortFunc(r.where.labels, func(a, b labelMatch) int { return strings.Compare(a.name, b.name) })
-	for k, site := range w.Where.Site {
-		if _, ok := c.env.Sites[site]; ok || len(c.env.Sites) == 0 || isGlob(site) {
+	slices.SortFunc(w.labels, func(a, b labelMatch) int { return strings.Compare(a.name, b.name) })
+	if len(c.env.Sites) == 0 {
+		return w
+	}
+	groups := map[string]bool{}
+	for _, s := range c.env.Sites {
+		for _, g := range s.Groups {
+			groups[g] = true
+		}
+	}
+	c.names("site", f.Site, keys(c.env.Sites), slices.Concat(path, []any{"site"}))
+	c.names("group of sites", f.Group, keys(groups), slices.Concat(path, []any{"group"}))
+	return w
+}
+
+// names checks that names without a glob are known.
+func (c *compiler) names(what string, given patterns, known []string, path []any) {
+	for k, name := range given {
+		if isGlob(name) || slices.Contains(known, name) {
 			continue
 		}
-		path := []any{i, "watch", "where", "site"}
-		if c.doc.Has(i, "watch", "where", "site", k) {
-			path = append(path, k)
+		at := path
+		if c.doc.Has(slices.Concat(path, []any{k})...) {
+			at = slices.Concat(path, []any{k})
 		}
-		c.fault(fmt.Sprintf("unknown site %.40q", site), strictyaml.Meant(site, keys(c.env.Sites)), path...)
+		c.fault(fmt.Sprintf("unknown %s %.40q", what, name), strictyaml.Meant(name, known), at...)
 	}
-	return q, known
 }
 
 // quantityHint looks for the name, and for the spelling in the sensor's own words.
@@ -215,101 +279,6 @@ func keys[V any](m map[string]V) []string {
 	}
 	slices.Sort(out)
 	return out
-}
-
-// ladder fills in the levels, lowest first, and checks that they rise.
-func (c *compiler) ladder(i int, f *ruleFile, r *rule) {
-	kind, ladder := Above, f.Above
-	switch {
-	case f.Above != nil && f.Below != nil:
-		c.errs = append(c.errs, strictyaml.Error{
-			Pos: c.doc.KeyAt(i, "below"), Path: strictyaml.PathString(i, "below"),
-			Msg: "a rule has above or below, not both", Hint: "write two rules",
-		})
-	case f.Below != nil:
-		kind, ladder = Below, f.Below
-	case f.Above == nil:
-		if !c.doc.Has(i, "above") && !c.doc.Has(i, "below") {
-			c.fault("the rule has no limits", "write above: {warning: {limit: 50}} or below:", i)
-		}
-		return
-	}
-	r.kind = kind
-	name := string(kind)
-	var before *levelFile
-	var beforeName string
-	for k, l := range ladder.steps() {
-		if l == nil {
-			continue
-		}
-		severity := alert.Severity(k + 1)
-		path := []any{i, name, severity.String()}
-		if l.Limit == nil {
-			if !c.doc.Has(append(path, "limit")...) {
-				c.fault("the limit is missing", "write limit: and a number", path...)
-			}
-			continue
-		}
-		clearAt := *l.Limit
-		if l.Clear != nil {
-			clearAt = *l.Clear
-		}
-		r.levels = append(r.levels, level{severity, *l.Limit, clearAt, l.For.Milliseconds(), l.ClearFor.Milliseconds()})
-		c.levelFaults(kind, l, path)
-		if before != nil {
-			c.order(kind, before, l, beforeName, path)
-		}
-		before, beforeName = l, severity.String()
-	}
-	if len(r.levels) == 0 && before == nil && len(c.doc.Keys(i, name)) == 0 {
-		c.fault("the ladder has no level", "write info, warning, critical or emergency below it", i, name)
-	}
-}
-
-func (c *compiler) levelFaults(kind Kind, l *levelFile, path []any) {
-	if l.Clear != nil && kind.sign()**l.Clear > kind.sign()**l.Limit {
-		c.fault(fmt.Sprintf("clear %v is on the wrong side of limit %v: the level would clear while it fires", *l.Clear, *l.Limit),
-			map[Kind]string{Above: "it must be at or below the limit", Below: "it must be at or above the limit"}[kind], append(path, "clear")...)
-	}
-	for _, d := range []struct {
-		key   string
-		value time.Duration
-	}{{"for", l.For}, {"clear_for", l.ClearFor}} {
-		switch {
-		case d.value < 0:
-			c.fault("a time below zero", "", append(path, d.key)...)
-		case d.value > maxDelay:
-			c.fault("longer than a year", "", append(path, d.key)...)
-		case d.value%time.Millisecond != 0:
-			c.fault("finer than a millisecond", "", append(path, d.key)...)
-		}
-	}
-}
-
-// order checks a level against the one below it.
-func (c *compiler) order(kind Kind, low, high *levelFile, lowName string, path []any) {
-	word := map[Kind]string{Above: "below", Below: "above"}[kind]
-	s := kind.sign()
-	if s**high.Limit < s**low.Limit {
-		c.fault(fmt.Sprintf("limit %v is %s that of %s (%v)", *high.Limit, word, lowName, *low.Limit),
-			"a higher severity needs a limit that is reached later", append(path, "limit")...)
-		return
-	}
-	hc, lc := *high.Limit, *low.Limit
-	if high.Clear != nil {
-		hc = *high.Clear
-	}
-	if low.Clear != nil {
-		lc = *low.Clear
-	}
-	if s*hc < s*lc {
-		at := "clear"
-		if high.Clear == nil {
-			at = "limit"
-		}
-		c.fault(fmt.Sprintf("clears at %v, %s where %s clears (%v)", hc, word, lowName, lc),
-			"a higher severity has to clear first", append(path, at)...)
-	}
 }
 
 func (c *compiler) extras(i int, f *ruleFile) {
@@ -348,5 +317,3 @@ func (c *compiler) extras(i int, f *ruleFile) {
 func reservedLabels() []string {
 	return []string{telemetry.LabelSite, telemetry.LabelEdge, telemetry.LabelDevice, telemetry.LabelPoint, telemetry.LabelLate}
 }
-
-func finite(v float64) bool { return !math.IsNaN(v) && !math.IsInf(v, 0) }

@@ -90,8 +90,8 @@ func TestRulesDescribeThemselves(t *testing.T) {
 	set := mustLoad(t, ladder)
 	got := set.Rules()[0]
 	want := []LevelInfo{
-		{alert.Warning, 50, 45, 100 * time.Millisecond, 50 * time.Millisecond},
-		{alert.Critical, 150, 140, 20 * time.Millisecond, 0},
+		{Severity: alert.Warning, Limit: 50, Clear: 45, For: 100 * time.Millisecond, ClearFor: 50 * time.Millisecond},
+		{Severity: alert.Critical, Limit: 150, Clear: 140, For: 20 * time.Millisecond},
 	}
 	if diff := cmp.Diff(want, got.Levels); diff != "" || got.Position != "rules.yaml:2:3" || got.Kind != Above || set.Len() != 1 {
 		t.Errorf("%+v\n%s", got, diff)

@@ -27,24 +27,47 @@ var (
 	en = &language{".", ",", [5]string{"", "info", "warning", "critical", "emergency"}}
 )
 
-// The messages of rules that have none.
-const (
-	viDefault = `{{.Quantity}} tại {{.Device}}, {{.Site.Name}}: {{.Value}} {{.Unit}} (ngưỡng {{.Limit}})`
-	enDefault = `{{.Quantity}} at {{.Device}}, {{.Site.Name}}: {{.Value}} {{.Unit}} (limit {{.Limit}})`
-)
+// fallback is the message of a rule that has none.
+func (r *rule) fallback(l *language) string {
+	in := map[bool][2]string{
+		true:  {"tại {{.Device}}, {{.Site.Name}}", "at {{.Device}}, {{.Site.Name}}"},
+		false: {"tại {{.Group}}", "at {{.Group}}"},
+	}[r.kind != Several]
+	switch r.kind {
+	case NoData:
+		return l.of("Không có số liệu {{.Quantity}} "+in[0]+" trong {{.Value}}", "No data of {{.Quantity}} "+in[1]+" for {{.Value}}")
+	case Flatline:
+		return l.of("{{.Quantity}} "+in[0]+" đứng yên ở {{.Last}} trong {{.Value}}", "{{.Quantity}} "+in[1]+" has stood at {{.Last}} for {{.Value}}")
+	case State:
+		return l.of("{{.Quantity}} "+in[0]+": trạng thái {{.Last}}", "{{.Quantity}} "+in[1]+": state {{.Last}}")
+	case Several:
+		return l.of("{{.Value}} cảnh báo cùng lúc "+in[0], "{{.Value}} alerts at once "+in[1])
+	case Index:
+		return l.of("Chỉ số {{.Quantity}} "+in[0]+": {{.Value}} ({{.Level}})", "Index of {{.Quantity}} "+in[1]+": {{.Value}} ({{.Level}})")
+	}
+	return l.of("{{.Quantity}} "+in[0]+": {{.Value}} {{.Unit}} (ngưỡng {{.Limit}})", "{{.Quantity}} "+in[1]+": {{.Value}} {{.Unit}} (limit {{.Limit}})")
+}
+
+// of returns the text of the language.
+func (l *language) of(inVI, inEN string) string {
+	if l == vi {
+		return inVI
+	}
+	return inEN
+}
 
 // messageData is what a message may use; all of it text, written as its
 // language writes it.
 type messageData struct {
 	Site struct{ ID, Name string }
 	Edge, Device, Point,
-	Quantity, Rule, Severity,
-	Value, Peak, Limit, Unit string
+	Quantity, Rule, Severity, Level, Group,
+	Value, Last, Peak, Limit, Unit string
 	Labels map[string]string
 }
 
 var messageFields = []string{
-	"Site.Name", "Site.ID", "Edge", "Device", "Point", "Quantity", "Rule", "Severity", "Value", "Peak", "Limit", "Unit", "Labels",
+	"Site.Name", "Site.ID", "Edge", "Device", "Point", "Quantity", "Rule", "Severity", "Level", "Group", "Value", "Last", "Peak", "Limit", "Unit", "Labels",
 }
 
 // message is a compiled template in one language.
@@ -157,7 +180,8 @@ func checkField(n *parse.FieldNode, fault func(msg, hint string)) {
 func sampleData(r *rule, q telemetry.Quantity, lang *language) *messageData {
 	d := &messageData{
 		Edge: "edge-01", Device: "device-01", Point: "point", Quantity: q.Label.In("en"), Rule: r.id, Severity: lang.severities[2],
-		Value: lang.number(1234.5, q.Decimals), Peak: lang.number(-1234.5, q.Decimals), Limit: lang.limit(1000), Unit: unitText(q.Unit),
+		Value: lang.number(1234.5, q.Decimals), Last: lang.number(1234.5, q.Decimals), Peak: lang.number(-1234.5, q.Decimals),
+		Limit: lang.limit(1000), Unit: unitText(r.judgedUnit(q.Unit)), Level: "II", Group: "24848",
 	}
 	d.Site.ID, d.Site.Name = "24848", "Lạc Dương"
 	return d
@@ -197,6 +221,26 @@ func (l *language) limit(v float64) string {
 		return strings.Replace(strconv.FormatFloat(v, 'g', -1, 64), ".", l.point, 1)
 	}
 	return l.spell(strconv.FormatFloat(v, 'f', -1, 64))
+}
+
+// duration writes a time in its two largest units.
+func (l *language) duration(seconds float64) string {
+	units := []struct {
+		s      int64
+		vi, en string
+	}{{86400, "ngày", "d"}, {3600, "giờ", "h"}, {60, "phút", "min"}, {1, "giây", "s"}}
+	left := int64(math.Round(seconds))
+	for i, u := range units {
+		if left < u.s && u.s > 1 {
+			continue
+		}
+		text := l.number(float64(left/u.s), 0) + " " + l.of(u.vi, u.en)
+		if rest := left % u.s; i+1 < len(units) && rest/units[i+1].s > 0 {
+			text += " " + l.number(float64(rest/units[i+1].s), 0) + " " + l.of(units[i+1].vi, units[i+1].en)
+		}
+		return text
+	}
+	return "0"
 }
 
 func (l *language) spell(s string) string {

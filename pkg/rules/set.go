@@ -4,6 +4,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
+	"fmt"
 	"slices"
 	"strings"
 	"time"
@@ -13,34 +14,35 @@ import (
 	"github.com/langbiang/langbiang/pkg/telemetry"
 )
 
-// Kind says how a rule compares.
+// Kind says what a rule judges, and how.
 type Kind string
 
 // The kinds of rule.
 const (
-	Above Kind = "above" // fires while the value is above its limit
-	Below Kind = "below" // fires while the value is below its limit
+	Above    Kind = "above"    // the reading above a limit
+	Below    Kind = "below"    // the reading below a limit
+	Outside  Kind = "outside"  // the reading outside of a band
+	Inside   Kind = "inside"   // the reading within a band
+	Window   Kind = "window"   // an aggregate over a sliding window, by one of the above
+	Rate     Kind = "rate"     // the change over a time, by one of the above
+	Flatline Kind = "flatline" // a value that does not move
+	NoData   Kind = "no_data"  // no readings
+	State    Kind = "state"    // a value that is one of a list
+	Index    Kind = "index"    // an air quality index
+	Several  Kind = "several"  // several alerts of other rules at once
 )
 
-// sign maps the kind to above: x = sign * value.
-func (k Kind) sign() float64 {
-	if k == Below {
-		return -1
-	}
-	return 1
-}
+// What a rule does with a bad reading.
+type badPolicy uint8
 
-// level is one step of a ladder. Times are in milliseconds.
-type level struct {
-	severity       alert.Severity
-	limit, clear   float64
-	hold, clearFor int64
-}
+const (
+	badHold   badPolicy = iota // the last good value holds
+	badIgnore                  // the same, but it is no sign of life either
+	badNoData                  // the value ends
+)
 
-// maxLevels is the number of severities.
-const maxLevels = 4
-
-// rule is a compiled rule; read-only.
+// rule is a compiled rule; read-only. One with overrides is compiled once more for
+// each: they share the id, and differ in version and limits.
 type rule struct {
 	id, version    string
 	pos            strictyaml.Pos
@@ -49,25 +51,89 @@ type rule struct {
 	decimals       int
 	where          where
 	kind           Kind
+	source         source
+	shape          shape
 	levels         []level // lowest severity first
-	apart          bool    // activations that chatter are not collapsed
+	fn             function
+	width, step    int64 // of the window, ms; step divides width
+	per            int64 // of a rate, ms
+	atLeast        int   // readings that a window needs
+	full           bool  // the window says nothing before its width has been observed
+	epsilon        float64
+	index          *indexTable
+	several        *severalOf
+	schedule       *schedule
+	bad            badPolicy
+	apart          bool // activations that chatter are not collapsed
+	throughWork    bool // judges readings with the reason maintenance, too
+	overrides      []override
+	places         []override // of the table that the limits are from
 	labels, links  map[string]string
-	source         string
+	cite           string
 	vi, en         *message
 }
 
-// hash returns the rule's version: a hash of how it judges one series.
+// override is a variant of a rule for some of its series.
+type override struct {
+	where where
+	rule  *rule  // nil: these are not watched
+	at    uint16 // its number in the set
+}
+
+// mode returns what a machine of the rule has to do at a reading.
+func (r *rule) mode() uint8 {
+	switch r.source {
+	case ofReading:
+		return modePlain
+	case ofSilence:
+		return modeSilent
+	}
+	return modeSense
+}
+
+// remembers reports whether the rule's machines need an aux.
+func (r *rule) remembers() bool {
+	return r.source != ofReading && r.source != ofState || r.schedule != nil
+}
+
+// steps is the number of steps in the rule's window.
+func (r *rule) steps() int {
+	if r.source != ofWindow {
+		return 0
+	}
+	return int(r.width / r.step)
+}
+
+// hash returns the rule's version: a hash of how it judges one series. Rules of
+// the first kinds keep the versions that they had before there were others.
 func (r *rule) hash() string {
 	type judged struct {
 		Format   int
 		Kind     Kind
 		Quantity string
 		Levels   [][5]float64
-		Apart    bool `json:",omitempty"`
+		Apart    bool  `json:",omitempty"`
+		More     []any `json:",omitempty"`
 	}
 	j := judged{Format: 1, Kind: r.kind, Quantity: r.quantity, Apart: r.apart}
-	for _, l := range r.levels {
+	more := false
+	add := func(changes bool, v ...any) {
+		if j.More = append(j.More, v...); changes {
+			more = true
+		}
+	}
+	for i := range r.levels {
+		l := &r.levels[i]
 		j.Levels = append(j.Levels, [5]float64{float64(l.severity), l.limit, l.clear, float64(l.hold), float64(l.clearFor)})
+		add(l.low != 0 || l.clearLow != 0 || l.is != nil, l.low, l.clearLow, l.is)
+	}
+	add(r.source != ofReading || r.shape > isBelow, r.source, r.shape, r.fn, r.width, r.step, r.per, r.atLeast, r.full, r.epsilon)
+	add(r.index != nil, r.index)
+	add(r.several != nil, r.several)
+	add(r.schedule != nil, r.schedule)
+	add(r.bad != badHold || r.throughWork, r.bad, r.throughWork)
+	if !more {
+		j.More = nil
 	}
 	return hashJSON(j)[:12]
 }
@@ -84,20 +150,46 @@ func hashJSON(v any) string {
 // Set is a compiled rule set. It is read-only and safe for concurrent use.
 type Set struct {
 	id         string
-	rules      []*rule // sorted by id
+	rules      []*rule // sorted by id, then the variants of those with overrides
+	base       int     // how many of them are no variants
 	byQuantity map[string][]uint16
+	byKey      map[ruleKey]uint16
 	byID       map[string]uint16
 	sites      map[string]Site
 }
 
+type ruleKey struct{ id, version string }
+
 func newSet(rules []*rule, env Env) *Set {
 	slices.SortFunc(rules, func(a, b *rule) int { return strings.Compare(a.id, b.id) })
-	s := &Set{rules: rules, byQuantity: map[string][]uint16{}, byID: map[string]uint16{}, sites: env.Sites}
+	s := &Set{
+		rules: rules, base: len(rules), byQuantity: map[string][]uint16{}, byKey: map[ruleKey]uint16{},
+		byID: map[string]uint16{}, sites: env.Sites,
+	}
 	var meaning []any
 	for i, r := range rules {
 		s.byID[r.id] = uint16(i)
-		s.byQuantity[r.quantity] = append(s.byQuantity[r.quantity], uint16(i))
-		meaning = append(meaning, []any{r.id, r.version, r.where.String(), r.labels, r.links, r.title, r.source, r.vi.text, r.en.text})
+		s.byKey[ruleKey{r.id, r.version}] = uint16(i)
+		if r.kind != Several {
+			s.byQuantity[r.quantity] = append(s.byQuantity[r.quantity], uint16(i))
+		}
+		said := []any{r.id, r.version, r.where.String(), r.labels, r.links, r.title, r.cite, r.vi.text, r.en.text}
+		for k := range r.overrides {
+			o := &r.overrides[k]
+			said = append(said, o.where.String())
+			if o.rule == nil {
+				continue
+			}
+			said = append(said, o.rule.version)
+			if at, ok := s.byKey[ruleKey{r.id, o.rule.version}]; ok {
+				o.at = at
+				continue
+			}
+			o.at = uint16(len(s.rules))
+			s.byKey[ruleKey{r.id, o.rule.version}] = o.at
+			s.rules = append(s.rules, o.rule)
+		}
+		meaning = append(meaning, said)
 	}
 	s.id = hashJSON(meaning)
 	return s
@@ -108,7 +200,7 @@ func newSet(rules []*rule, env Env) *Set {
 func (s *Set) ID() string { return s.id }
 
 // Len returns the number of rules.
-func (s *Set) Len() int { return len(s.rules) }
+func (s *Set) Len() int { return s.base }
 
 // RuleInfo describes a rule to people, with what it has done lately. Matched,
 // Active, Fired and LastFired are zero in what [Set.Rules] returns.
@@ -118,9 +210,12 @@ type RuleInfo struct {
 	Title    telemetry.Text
 	Kind     Kind
 	Quantity string
-	Unit     string
+	Unit     string // of what it judges
 	Where    string // "" when all series of the quantity are watched
+	Judges   string // what of the series, in words: "mean over 1h0m0s"; "" for the reading itself
 	Levels   []LevelInfo
+	Schedule string // when it judges, in words; "" always
+	Override int    // how many groups of series have limits of their own
 	Labels   map[string]string
 	Links    map[string]string
 	Source   string // where the limits come from
@@ -136,13 +231,17 @@ type RuleInfo struct {
 type LevelInfo struct {
 	Severity      alert.Severity
 	Limit, Clear  float64
+	Low, ClearLow float64 // of a band; Limit and Clear are its upper ends then
 	For, ClearFor time.Duration
+	Is            []string       // of kind state
+	Name          telemetry.Text // of a national ladder's level
+	Color         string         // #rrggbb; may be empty
 }
 
 // Rules describes the rules, sorted by id.
 func (s *Set) Rules() []RuleInfo {
-	out := make([]RuleInfo, len(s.rules))
-	for i, r := range s.rules {
+	out := make([]RuleInfo, s.base)
+	for i, r := range s.rules[:s.base] {
 		out[i] = r.info()
 	}
 	return out
@@ -150,15 +249,75 @@ func (s *Set) Rules() []RuleInfo {
 
 func (r *rule) info() RuleInfo {
 	info := RuleInfo{
-		ID: r.id, Version: r.version, Title: r.title, Kind: r.kind, Quantity: r.quantity, Unit: r.unit, Where: r.where.String(),
-		Labels: r.labels, Links: r.links, Source: r.source, Position: r.pos.String(),
+		ID: r.id, Version: r.version, Title: r.title, Kind: r.kind, Quantity: r.quantity, Unit: r.judgedUnit(r.unit),
+		Where: r.where.String(), Judges: r.judges(), Schedule: r.schedule.String(), Override: len(r.overrides),
+		Labels: r.labels, Links: r.links, Source: r.cite, Position: r.pos.String(),
 	}
-	for _, l := range r.levels {
-		info.Levels = append(info.Levels, LevelInfo{
-			l.severity, l.limit, l.clear, time.Duration(l.hold) * time.Millisecond, time.Duration(l.clearFor) * time.Millisecond,
-		})
+	for i := range r.levels {
+		l := &r.levels[i]
+		li := LevelInfo{
+			Severity: l.severity, Limit: l.limit, Clear: l.clear, Low: l.low, ClearLow: l.clearLow,
+			For: time.Duration(l.hold) * time.Millisecond, ClearFor: time.Duration(l.clearFor) * time.Millisecond,
+			Name: l.name.text, Color: l.name.color,
+		}
+		for _, m := range l.is {
+			li.Is = append(li.Is, m.String())
+		}
+		if r.ages() {
+			li.Limit, li.Clear, li.For = l.limit/1000, l.clear/1000, time.Duration(l.limit)*time.Millisecond
+		}
+		info.Levels = append(info.Levels, li)
 	}
 	return info
+}
+
+// judges says in words what of a series the rule judges.
+func (r *rule) judges() string {
+	switch r.source {
+	case ofWindow:
+		width := time.Duration(r.width) * time.Millisecond
+		return fmt.Sprintf("%s over %s in steps of %s", r.fn, width, time.Duration(r.step)*time.Millisecond)
+	case ofFlat:
+		return fmt.Sprintf("for how long it has not moved by more than %v", r.epsilon)
+	case ofSilence:
+		return "for how long there has been no reading"
+	}
+	return ""
+}
+
+var functionNames = [...]string{"sum", "mean", "min", "max", "count", "increase", "rate", "index"}
+
+// String returns the function's name in rule files.
+func (fn function) String() string { return functionNames[fn] }
+
+// judgedUnit returns the unit of what the rule judges of a series in the unit.
+func (r *rule) judgedUnit(unit string) string {
+	switch {
+	case r.ages():
+		return "s"
+	case r.kind == Several, r.kind == Index, r.source == ofWindow && r.fn == fnCount:
+		return "1"
+	case r.source == ofWindow && r.fn == fnRate:
+		return unit + "/" + perUnit(r.per)
+	}
+	return unit
+}
+
+// perUnit writes the time of a rate in UCUM.
+func perUnit(ms int64) string {
+	for _, u := range []struct {
+		ms   int64
+		name string
+	}{{86_400_000, "d"}, {3_600_000, "h"}, {60_000, "min"}, {1000, "s"}} {
+		if ms%u.ms != 0 {
+			continue
+		}
+		if ms == u.ms {
+			return u.name
+		}
+		return fmt.Sprintf("(%d.%s)", ms/u.ms, u.name)
+	}
+	return fmt.Sprintf("(%d.ms)", ms)
 }
 
 // Matches returns the ids of the rules that watch the series, sorted.
@@ -170,9 +329,26 @@ func (s *Set) Matches(series telemetry.BoundSeries) []string {
 	return ids
 }
 
+// matching returns the rules that watch the series, of those with overrides the
+// variant that is for it.
 func (s *Set) matching(series *telemetry.BoundSeries) (out []uint16) {
+next:
 	for _, i := range s.byQuantity[series.Quantity] {
-		if s.rules[i].where.match(series) {
+		r := s.rules[i]
+		if !r.where.match(series, s.sites) {
+			continue
+		}
+		for k := range r.overrides {
+			o := &r.overrides[k]
+			if !o.where.match(series, s.sites) {
+				continue
+			}
+			if o.rule != nil {
+				out = append(out, o.at)
+			}
+			continue next
+		}
+		if len(r.levels) > 0 {
 			out = append(out, i)
 		}
 	}
@@ -181,6 +357,6 @@ func (s *Set) matching(series *telemetry.BoundSeries) (out []uint16) {
 
 // find returns the rule with this id and version.
 func (s *Set) find(id, version string) (uint16, bool) {
-	i, ok := s.byID[id]
-	return i, ok && s.rules[i].version == version
+	i, ok := s.byKey[ruleKey{id, version}]
+	return i, ok
 }

@@ -1,12 +1,11 @@
 package rules
 
-// timer says that the delay of a machine ends when the watermark reaches at.
-// An entry counts only while the state still names its time (busyState.queued):
-// delays that are called off leave theirs behind until the time comes.
+// timer says that something may happen to a machine by itself when the watermark
+// reaches at. An entry counts only while the machine still names its time
+// (machine.queued): what is called off leaves its entry behind until then.
 type timer struct {
 	at     int64
 	series uint32
-	busy   int32
 	slot   uint16
 }
 

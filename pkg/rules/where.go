@@ -2,6 +2,7 @@ package rules
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/langbiang/langbiang/pkg/internal/strictyaml"
@@ -81,8 +82,9 @@ func glob(pattern, s string) bool {
 
 // where chooses series of a quantity.
 type where struct {
-	site, edge, device, point patterns
-	labels                    []labelMatch // sorted by name
+	site, group, edge, device, point patterns
+
+	labels []labelMatch // sorted by name
 }
 
 type labelMatch struct {
@@ -90,8 +92,11 @@ type labelMatch struct {
 	patterns patterns
 }
 
-func (w *where) match(s *telemetry.BoundSeries) bool {
+func (w *where) match(s *telemetry.BoundSeries, sites map[string]Site) bool {
 	if !w.site.match(s.Site) || !w.edge.match(s.Edge) || !w.device.match(s.Device) || !w.point.match(s.Point) {
+		return false
+	}
+	if len(w.group) > 0 && !slices.ContainsFunc(sites[s.Site].Groups, w.group.match) {
 		return false
 	}
 	for _, l := range w.labels {
@@ -111,6 +116,7 @@ func (w *where) String() string {
 		}
 	}
 	add("site", w.site)
+	add("group", w.group)
 	add("edge", w.edge)
 	add("device", w.device)
 	add("point", w.point)

@@ -1,0 +1,319 @@
+package rules
+
+import (
+	"fmt"
+	"math"
+	"regexp"
+	"slices"
+	"time"
+
+	"github.com/langbiang/langbiang/pkg/alert"
+	"github.com/langbiang/langbiang/pkg/internal/strictyaml"
+	"github.com/langbiang/langbiang/pkg/telemetry"
+)
+
+// tables are what files without rules bring: national ladders, air quality
+// indexes, holidays. They stand beside the rules, as data with their sources.
+type tables struct {
+	ladders  map[string]*ladderTable
+	indexes  map[string]*indexTable
+	holidays map[string][]string
+}
+
+func newTables() tables {
+	return tables{ladders: map[string]*ladderTable{}, indexes: map[string]*indexTable{}, holidays: map[string][]string{}}
+}
+
+// ladderTable is a ladder with names, for all series or place by place.
+type ladderTable struct {
+	quantity string
+	below    bool
+	levels   []level
+	at       []override // with rules of which only the levels count
+}
+
+// indexTable turns hourly means into an index, by linear steps.
+type indexTable struct {
+	Index []float64
+	Of    map[string]indexOf
+}
+
+// indexOf is one substance of an index: the concentrations at its steps, in the
+// index's unit, and what a reading has to be multiplied by to be in that unit.
+type indexOf struct {
+	NowCast bool
+	Factor  float64
+	At      []float64
+}
+
+// tablesFile is a file of tables.
+type tablesFile struct {
+	Ladders  map[string]ladderTableFile `yaml:"ladders" doc:"ladders by name"`
+	Indexes  map[string]indexFile       `yaml:"indexes" doc:"air quality indexes by name"`
+	Holidays map[string]holidaysFile    `yaml:"holidays" doc:"lists of holidays by name"`
+}
+
+type ladderTableFile struct {
+	Source   string                 `yaml:"source" doc:"where the limits come from"`
+	Quantity string                 `yaml:"quantity" doc:"what the limits are of; empty for an index"`
+	Below    bool                   `yaml:"below" doc:"the levels are reached downward" default:"false"`
+	Levels   map[string]nameFile    `yaml:"levels" doc:"names and colours, by severity"`
+	Limits   *ladderFile            `yaml:"limits" doc:"for the series that have none of their own below"`
+	At       []ladderTablePlaceFile `yaml:"at" doc:"limits of single places"`
+}
+
+type nameFile struct {
+	Name  telemetry.Text `yaml:"name" doc:"what the level is called"`
+	Color string         `yaml:"color" doc:"its colour" example:"#ff7e00"`
+}
+
+type ladderTablePlaceFile struct {
+	Name   string     `yaml:"name" doc:"the place, for people"`
+	Where  whereFile  `yaml:"where" doc:"its series"`
+	Limits ladderFile `yaml:",inline"`
+}
+
+type indexFile struct {
+	Source     string                 `yaml:"source" doc:"where the table comes from"`
+	Index      []float64              `yaml:"index" doc:"the index at each step"`
+	Quantities map[string]indexOfFile `yaml:"quantities" doc:"concentrations at each step, by quantity"`
+}
+
+type indexOfFile struct {
+	Mean   string    `yaml:"mean" doc:"hour: of the last full hour; nowcast: weighted over the last 12" default:"hour"`
+	Factor float64   `yaml:"factor" doc:"what a reading in the quantity's unit is multiplied by" default:"1"`
+	At     []float64 `yaml:"at" doc:"concentrations at the steps of the index; fewer when the table ends earlier"`
+}
+
+type holidaysFile struct {
+	Source string   `yaml:"source" doc:"where the dates come from"`
+	Dates  []string `yaml:"dates,text" doc:"such as 2026-09-02"`
+}
+
+// isTables tells a file of tables from one of rules, which is a list.
+func isTables(doc *strictyaml.Document) bool { return len(doc.Keys()) > 0 }
+
+var colorPattern = regexp.MustCompile(`^#[0-9a-f]{6}$`)
+
+func (c *compiler) tableFile() {
+	var f tablesFile
+	c.errs = append(c.errs, c.doc.Decode(&f)...)
+	for _, name := range keys(f.Ladders) {
+		path := []any{"ladders", name}
+		if c.tables.ladders[name] != nil {
+			c.fault(fmt.Sprintf("a ladder %.40q stands already in another file", name), "", path...)
+		}
+		c.tables.ladders[name] = c.ladderTable(f.Ladders[name], path)
+	}
+	for _, name := range keys(f.Indexes) {
+		path := []any{"indexes", name}
+		if c.tables.indexes[name] != nil {
+			c.fault(fmt.Sprintf("an index %.40q stands already in another file", name), "", path...)
+		}
+		c.tables.indexes[name] = c.indexTable(f.Indexes[name], path)
+	}
+	for _, name := range keys(f.Holidays) {
+		path := []any{"holidays", name}
+		if c.tables.holidays[name] != nil {
+			c.fault(fmt.Sprintf("holidays %.40q stand already in another file", name), "", path...)
+		}
+		for k, d := range f.Holidays[name].Dates {
+			if _, err := time.Parse(time.DateOnly, d); err != nil {
+				c.fault(fmt.Sprintf("%.40q is no date", d), "write 2026-09-02", "holidays", name, "dates", k)
+			}
+		}
+		c.tables.holidays[name] = append([]string{}, f.Holidays[name].Dates...)
+		c.sourced(f.Holidays[name].Source, path)
+	}
+}
+
+func (c *compiler) sourced(source string, path []any) {
+	if source == "" {
+		c.fault("the source is missing", "write source: and where this comes from", path...)
+	}
+}
+
+func (c *compiler) ladderTable(f ladderTableFile, path []any) *ladderTable {
+	c.sourced(f.Source, path)
+	if _, ok := c.env.Quantities[f.Quantity]; !ok && f.Quantity != "" {
+		c.fault(fmt.Sprintf("unknown quantity %.60q", f.Quantity), c.quantityHint(f.Quantity), slices.Concat(path, []any{"quantity"})...)
+	}
+	t := &ladderTable{quantity: f.Quantity, below: f.Below}
+	names := map[alert.Severity]levelName{}
+	for _, key := range keys(f.Levels) {
+		at := slices.Concat(path, []any{"levels", key})
+		s, ok := alert.ParseSeverity(key)
+		if !ok {
+			c.fault(fmt.Sprintf("%.40q is no severity", key), strictyaml.Meant(key, []string{"info", "warning", "critical", "emergency"}), at...)
+		}
+		n := f.Levels[key]
+		if !colorPattern.MatchString(n.Color) && n.Color != "" {
+			c.fault(fmt.Sprintf("%.40q is no colour", n.Color), "write #rrggbb in small letters", slices.Concat(at, []any{"color"})...)
+		}
+		names[s] = levelName{n.Name, n.Color}
+	}
+	shape := isAbove
+	if f.Below {
+		shape = isBelow
+	}
+	read := func(l *ladderFile, at []any) *rule {
+		r := &rule{shape: shape}
+		if l.From != "" {
+			c.fault("a table cannot take its limits from another", "", slices.Concat(at, []any{"from"})...)
+			return r
+		}
+		c.ladder(l, r, at)
+		for i := range r.levels {
+			r.levels[i].name = names[r.levels[i].severity]
+		}
+		return r
+	}
+	if f.Limits != nil {
+		t.levels = read(f.Limits, slices.Concat(path, []any{"limits"})).levels
+	}
+	for k := range f.At {
+		at := slices.Concat(path, []any{"at", k})
+		o := override{where: c.where(&f.At[k].Where, slices.Concat(at, []any{"where"})...)}
+		if o.where.String() == "" {
+			c.fault("nothing says for which series", "write where: {site: ...}, or device, labels ...", at...)
+		}
+		o.rule = read(&f.At[k].Limits, at)
+		t.at = append(t.at, o)
+	}
+	return t
+}
+
+// fromTable gives the rule the limits of a table.
+func (c *compiler) fromTable(f *ladderFile, r *rule, path []any) {
+	at := slices.Concat(path, []any{"from"})
+	t := c.tables.ladders[f.From]
+	switch {
+	case t == nil:
+		c.fault(fmt.Sprintf("unknown ladder %.60q", f.From), strictyaml.Meant(f.From, keys(c.tables.ladders)), at...)
+		return
+	case f.Info != nil || f.Warning != nil || f.Critical != nil || f.Emergency != nil:
+		c.fault("a ladder has its limits from a table or here, not both", "use overrides for single places", at...)
+		return
+	case t.quantity != "" && t.quantity != r.quantity:
+		c.fault(fmt.Sprintf("the limits of %s are for %s", f.From, t.quantity), "", at...)
+	case t.below != (r.shape == isBelow):
+		c.fault(fmt.Sprintf("the limits of %s are for %s", f.From, map[bool]string{false: "above", true: "below"}[t.below]), "", at...)
+	}
+	r.levels, r.places = slices.Clone(t.levels), t.at
+}
+
+func (c *compiler) indexTable(f indexFile, path []any) *indexTable {
+	c.sourced(f.Source, path)
+	t := &indexTable{Index: f.Index, Of: map[string]indexOf{}}
+	if len(f.Index) < 2 || !slices.IsSorted(f.Index) {
+		c.fault("the index needs two or more rising steps", "", slices.Concat(path, []any{"index"})...)
+	}
+	for _, q := range keys(f.Quantities) {
+		at := slices.Concat(path, []any{"quantities", q})
+		o := f.Quantities[q]
+		if _, ok := c.env.Quantities[q]; !ok {
+			c.fault(fmt.Sprintf("unknown quantity %.60q", q), c.quantityHint(q), at...)
+		}
+		if o.Mean != "" && o.Mean != "hour" && o.Mean != "nowcast" {
+			c.fault(fmt.Sprintf("%.40q is not known", o.Mean), strictyaml.Meant(o.Mean, []string{"hour", "nowcast"}), slices.Concat(at, []any{"mean"})...)
+		}
+		if len(o.At) < 2 || len(o.At) > len(f.Index) || !slices.IsSorted(o.At) {
+			c.fault(fmt.Sprintf("%d concentrations; they must rise, two or more and at most as many as the index has steps", len(o.At)), "", slices.Concat(at, []any{"at"})...)
+			continue
+		}
+		if o.Factor == 0 {
+			o.Factor = 1
+		}
+		t.Of[q] = indexOf{NowCast: o.Mean == "nowcast", Factor: o.Factor, At: o.At}
+	}
+	return t
+}
+
+// indexRule makes the rule judge an index.
+func (c *compiler) indexRule(i int, f *ruleFile, r *rule) {
+	r.source, r.fn = ofWindow, fnIndex
+	r.step, r.width = hour, 2*hour
+	t := c.tables.indexes[f.Index]
+	if t == nil {
+		c.fault(fmt.Sprintf("unknown index %.60q", f.Index), strictyaml.Meant(f.Index, keys(c.tables.indexes)), i, "index")
+		return
+	}
+	of, ok := t.Of[r.quantity]
+	if !ok {
+		c.fault(fmt.Sprintf("%s has no table for %s", f.Index, r.quantity), strictyaml.Meant(r.quantity, keys(t.Of)), i, "index")
+		return
+	}
+	if of.NowCast {
+		r.width = 13 * hour
+	}
+	r.index = &indexTable{Index: t.Index, Of: map[string]indexOf{r.quantity: of}}
+}
+
+const hour = int64(time.Hour / time.Millisecond)
+
+// index returns the index of the hours that are over.
+func (a *aux) indexValue(r *rule) (float64, bool) {
+	of := r.index.Of[r.quantity]
+	var means [12]float64
+	var known [12]bool
+	for i := range a.ring { // newest first
+		k := (a.head - 1 - i + 2*len(a.ring)) % len(a.ring)
+		if p := a.ring[k]; p.n > 0 {
+			means[i], known[i] = p.v/float64(p.n)*of.Factor, true
+		}
+	}
+	c, ok := means[0], known[0]
+	if of.NowCast {
+		c, ok = nowCast(means, known)
+	}
+	if !ok {
+		return 0, false
+	}
+	return r.index.of(of, c), true
+}
+
+// of returns the index of a concentration: linear between the steps, rounded, the
+// last step for all that lies beyond.
+func (t *indexTable) of(of indexOf, c float64) float64 {
+	for k := 1; k < len(of.At); k++ {
+		if c <= of.At[k] {
+			return math.Round(t.Index[k-1] + (t.Index[k]-t.Index[k-1])*max(0, c-of.At[k-1])/(of.At[k]-of.At[k-1]))
+		}
+	}
+	return t.Index[len(of.At)-1]
+}
+
+// nowCast weighs 12 hourly means, newest first, by Decision 1459/QĐ-TCMT: with w
+// the least divided by the greatest, at least one half; for w above one half the
+// weights w^(i-1) are made to sum to 1, else they are (1/2)^i. Two of the newest
+// three hours must be known; a missing one weighs nothing.
+func nowCast(c [12]float64, known [12]bool) (float64, bool) {
+	recent := 0
+	low, high := math.Inf(1), math.Inf(-1)
+	for i := range c {
+		if known[i] {
+			low, high = min(low, c[i]), max(high, c[i])
+			if i < 3 {
+				recent++
+			}
+		}
+	}
+	if recent < 2 {
+		return 0, false
+	}
+	w := 1.0
+	if high > 0 {
+		w = max(low/high, 0.5)
+	}
+	sum, weights, weight := 0.0, 0.0, 1.0
+	for i := range c {
+		if known[i] {
+			sum, weights = sum+weight*c[i], weights+weight
+		}
+		weight *= w
+	}
+	if w > 0.5 {
+		return sum / weights, true
+	}
+	return sum / 2, true
+}
