@@ -81,7 +81,7 @@ func (s *session) answered(now time.Time, a *wire.Ack) {
 		s.counts.rewinds++
 	}
 	if s.acked != a.Got {
-		s.answer = s.cfg.AnswerTimeout // something has moved
+		s.answer = s.cfg.answerWithin() // something has moved
 	}
 	s.rewind(a.Got)
 	s.acked = a.Got

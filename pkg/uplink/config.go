@@ -51,8 +51,20 @@ type Config struct {
 	TLS      *tls.Config // nil: the system's, for mqtts
 	Edge     string
 	Epoch    wire.Epoch // the current one; its instance is the edge's
-	// MaxRate bounds what is sent, in bytes per second; 0: no bound.
+	// MaxRate bounds what is sent, in bytes per second on the link, its headers
+	// estimated; 0: no bound. Snapshots and hellos do not wait for it, but are paid for.
 	MaxRate int64
+	// SendEvery is the period in which frames are sent together; 0: each as soon as
+	// it is in the log. [Uplink.Flush] ends a period early.
+	SendEvery time.Duration
+	// JoinReadings bounds the readings of frames that are joined when several wait;
+	// about 100 bytes of memory for each while there is a backlog. Default 30,000;
+	// negative: frames are never joined.
+	JoinReadings int
+	// AckWithin is for how long the hub may hold back acknowledgements that are not
+	// urgent, to save their bytes; 0: as it likes. An answer is waited for as much
+	// longer.
+	AckWithin time.Duration
 
 	// Hello fills in what the hub is shown: site claim, version, clock, schema,
 	// number of series. The rest is the uplink's. May be nil.
@@ -69,9 +81,14 @@ type Config struct {
 	// acknowledgement that is for this edge; it must not block. May be nil.
 	Acked func(got, safe wire.Pos)
 	// Snapshot appends an encoded snapshot of the last values to dst; it is
-	// called every SnapshotEvery during a backlog. May be nil.
+	// called every SnapshotEvery during a backlog: while the hub is more than
+	// BehindFrames frames behind. May be nil.
 	Snapshot      func(dst []byte) ([]byte, bool)
 	SnapshotEvery time.Duration // default 10 s
+	BehindFrames  int           // default 30
+	// Bands is given the values that the hub's rules watch, with the id to name in
+	// the hello. It is called from any goroutine, and owns b. May be nil.
+	Bands func(b *wire.Bands, id uint32)
 
 	KeepAlive      time.Duration // of MQTT; default 60 s
 	ConnectTimeout time.Duration // default 20 s
@@ -117,8 +134,17 @@ func (c *Config) check() error {
 			*d.v = d.def
 		}
 	}
+	if c.JoinReadings == 0 {
+		c.JoinReadings = 30_000
+	}
+	if c.BehindFrames <= 0 {
+		c.BehindFrames = 30
+	}
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)
 	}
 	return nil
 }
+
+// answerWithin is how long an acknowledgement of frames is waited for at first.
+func (c *Config) answerWithin() time.Duration { return c.AnswerTimeout + c.AckWithin }

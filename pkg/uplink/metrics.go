@@ -10,7 +10,8 @@ import (
 // metrics are fed by Run's goroutine alone.
 type metrics struct {
 	connected, status, inFlight             prometheus.Gauge
-	frames, frameBytes, bytes, resent       prometheus.Counter
+	frames, joined, frameBytes, bytes       prometheus.Counter
+	resent, snapshots                       prometheus.Counter
 	gaps, skipped, schemas, hellos, rewinds prometheus.Counter
 	badAcks                                 prometheus.Counter
 	last                                    counts
@@ -44,6 +45,8 @@ func newMetrics(r prometheus.Registerer) (*metrics, error) {
 	m.status = gauge("refusal", "What the hub last refused frames with: 0 nothing, 2 clock, 3 fork, 4 clone, 5 version, 6 other.")
 	m.inFlight = gauge("in_flight_bytes", "Bytes of frames sent and not yet acknowledged.")
 	m.frames = counter("frames_sent_total", "Frames published, repetitions included.")
+	m.joined = counter("frames_joined_total", "Frames published together with others, in one message.")
+	m.snapshots = counter("snapshots_sent_total", "Snapshots of the last values published during a backlog.")
 	m.frameBytes = counter("frame_bytes_sent_total", "Bytes of the frames published.")
 	m.bytes = counter("bytes_sent_total", "Bytes of all payloads published.")
 	m.resent = counter("frames_resent_total", "Frames and gaps published more than once.")
@@ -66,6 +69,8 @@ func (m *metrics) take(c *counts, s *session) {
 		now, was uint64
 	}{
 		{m.frames, c.frames, m.last.frames},
+		{m.joined, c.joined, m.last.joined},
+		{m.snapshots, c.snapshots, m.last.snapshots},
 		{m.frameBytes, c.frameBytes, m.last.frameBytes},
 		{m.resent, c.resent, m.last.resent},
 		{m.gaps, c.gaps, m.last.gaps},

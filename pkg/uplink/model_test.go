@@ -106,6 +106,8 @@ type modelHub struct {
 	schemas    map[wire.Hash]bool
 	instance   wire.Instance
 	credit     uint32
+	largest    uint32 // credit ever granted
+	joined     int    // frames that came together with others
 	violations []string
 }
 
@@ -147,30 +149,45 @@ func (h *modelHub) take(now time.Time, topic string, payload []byte) (wire.Ack, 
 		}
 		return h.fill(a), true
 	}
-	f, err := wire.PeekFrame(payload)
+	var run wire.Joined
+	if kind == wire.KindJoined {
+		err = wire.PeekJoined(payload, &run)
+		h.joined += len(run.Headers)
+	} else {
+		var f wire.Header
+		f, err = wire.PeekFrame(payload)
+		run.Headers = append(run.Headers, f)
+	}
 	if err != nil {
 		h.violations = append(h.violations, err.Error())
 		return a, false
 	}
-	if f.Untimed {
-		h.violations = append(h.violations, "an untimed frame arrived")
+	if len(payload) > int(max(h.largest, h.credit)) && kind == wire.KindJoined {
+		h.violations = append(h.violations, "joined frames that are larger than the credit")
 	}
-	switch {
-	case f.Follows(h.pos):
-		if !h.schemas[f.Schema] {
-			a.Status, a.Need = wire.StatusHole, f.Schema
-			break
+	for _, f := range run.Headers {
+		if f.Untimed {
+			h.violations = append(h.violations, "an untimed frame arrived")
 		}
-		h.pos = f.Pos()
-		h.frames = append(h.frames, h.pos)
-	case f.Pos().Compare(h.pos) > 0:
-		a.Status = wire.StatusHole
+		switch {
+		case f.Follows(h.pos):
+			if !h.schemas[f.Schema] {
+				a.Status, a.Need = wire.StatusHole, f.Schema
+				return h.fill(a), true
+			}
+			h.pos = f.Pos()
+			h.frames = append(h.frames, h.pos)
+		case f.Pos().Compare(h.pos) > 0:
+			a.Status = wire.StatusHole
+			return h.fill(a), true
+		}
 	}
 	return h.fill(a), true
 }
 
 func (h *modelHub) fill(a wire.Ack) wire.Ack {
 	a.Got, a.Safe = h.pos, h.safe
+	h.largest = max(h.largest, h.credit)
 	return a
 }
 
@@ -211,6 +228,7 @@ type world struct {
 	schema  wire.Hash
 	unsent  map[wire.Pos]bool // frames that can never be sent
 	commits int               // entries that survive a power cut
+	observe func(message)     // may be nil
 	steps   int
 }
 
@@ -229,6 +247,12 @@ func (w *world) start() {
 	if w.rng.IntN(3) == 0 {
 		w.cfg.MaxRate = 20_000
 	}
+	if w.rng.IntN(3) == 0 {
+		w.cfg.SendEvery, w.cfg.AckWithin = 20*time.Second, 5*time.Second
+	}
+	if w.rng.IntN(3) == 0 {
+		w.cfg.JoinReadings = 10 + w.rng.IntN(200)
+	}
 	if err := w.cfg.check(); err != nil {
 		w.t.Fatal(err)
 	}
@@ -246,7 +270,7 @@ func (w *world) start() {
 
 func (w *world) appendFrame() {
 	w.seq++
-	f := &wire.Frame{Header: wire.Header{Epoch: w.cfg.Epoch, Seq: w.seq, Schema: w.schema, W: int64(w.seq), Untimed: !w.boot && w.rng.IntN(3) == 0}}
+	f := &wire.Frame{Header: wire.Header{Epoch: w.cfg.Epoch, Seq: w.seq, Schema: w.schema, PrevW: int64(w.seq) - 1, W: int64(w.seq), Untimed: !w.boot && w.rng.IntN(3) == 0}}
 	if w.seq == 1 {
 		f.Prev = w.log.last
 	}
@@ -322,6 +346,12 @@ func (w *world) step(limit time.Time) {
 		if sent > 100_000 {
 			w.t.Fatal("the session never stops sending")
 		}
+		if w.observe != nil {
+			w.observe(m)
+		}
+		if m.topic == wire.TopicSnapshot {
+			continue
+		}
 		w.post(delivery{toHub: true, topic: m.topic, payload: m.payload})
 	}
 	for _, d := range w.under {
@@ -349,7 +379,7 @@ func (w *world) disconnect() {
 
 // fault is one thing that goes wrong, or right.
 func (w *world) fault() {
-	switch w.rng.IntN(14) {
+	switch w.rng.IntN(15) {
 	case 0:
 		w.disconnect()
 	case 1: // the agent restarts
@@ -382,6 +412,8 @@ func (w *world) fault() {
 		w.hub.checkpoint()
 	case 9:
 		w.hub.credit = uint32(w.rng.IntN(8000))
+	case 10:
+		w.s.flush()
 	default:
 		w.connect()
 		w.commits = len(w.log.entries)

@@ -19,9 +19,11 @@ const (
 	idleProbe        = time.Minute // ask when nothing is under way and not all is safe
 	maxIdleProbe     = 10 * time.Minute
 	untimedPoll      = time.Second
-	readAhead        = 64 << 10
 	maxFlights       = 8192
 	forkHellos       = 3 // quick ones, so that an operator sees a fork within seconds
+	// overhead is what a message takes on the link beside its payload: topic, TLS
+	// record, TCP and IP headers, and the acknowledgement of the segment.
+	overhead = 150
 )
 
 type state uint8
@@ -45,13 +47,6 @@ type flight struct {
 	size int
 }
 
-// entry is a record read ahead.
-type entry struct {
-	pos     wire.Pos
-	payload []byte
-	unsure  bool
-}
-
 // session decides what an edge says. It is pure but for the log that it reads:
 // time comes as an argument, randomness from a seeded source. It is not for
 // concurrent use.
@@ -67,9 +62,16 @@ type session struct {
 	flights             []flight
 	inFlight            int
 	credit              int
-	queue               []entry
-	next                int // in queue
-	spare               [][]byte
+	upcoming            upcoming
+	join                joiner
+
+	// What is at or before due is sent; the rest waits for the period to end, at
+	// periodAt, or for a flush.
+	due      wire.Pos
+	periodAt time.Time
+
+	snapshotAt time.Time
+	snapshot   []byte
 
 	nonce     uint64
 	helloAt   time.Time
@@ -107,23 +109,26 @@ type session struct {
 
 // counts is what the session did since it was made.
 type counts struct {
-	frames, frameBytes, resent, gaps, skipped, schemas, hellos, rewinds uint64
-	highest                                                             wire.Pos // last place ever sent
+	frames, frameBytes, joined, resent, gaps, skipped, schemas, snapshots, hellos, rewinds uint64
+	highest                                                                                wire.Pos // last place ever sent
 }
 
 func newSession(cfg *Config, log Log, seed uint64) *session {
-	return &session{
+	s := &session{
 		cfg: cfg, log: log, rng: rand.New(rand.NewPCG(seed, 0x75706c696e6b)),
 		known: map[wire.Hash]bool{}, lost: map[wire.Hash]bool{},
-		retry: cfg.AnswerTimeout, answer: cfg.AnswerTimeout, pause: rewindPause, idle: idleProbe,
+		retry: cfg.AnswerTimeout, answer: cfg.answerWithin(), pause: rewindPause, idle: idleProbe,
 	}
+	s.upcoming = upcoming{log: log, failed: func(err error) { cfg.Logger.Warn("the log cannot be read", "error", err) }}
+	s.join.log = log
+	return s
 }
 
 // connected tells that messages can be published and acknowledgements arrive.
 func (s *session) connected(now time.Time) {
-	clear(s.known)
 	s.need, s.given = wire.Hash{}, wire.Hash{}
-	s.retry, s.answer = s.cfg.AnswerTimeout, s.cfg.AnswerTimeout
+	s.retry, s.answer = s.cfg.AnswerTimeout, s.cfg.answerWithin()
+	s.periodAt, s.snapshotAt = now, now
 	s.greet(now)
 }
 
@@ -132,7 +137,9 @@ func (s *session) disconnected() {
 	s.state = offline
 	s.nonce = 0
 	// The connection may still hold the last message.
-	s.queue, s.next, s.spare, s.out = nil, 0, nil, nil
+	s.upcoming.forget()
+	s.join.forget()
+	s.out, s.snapshot = nil, nil
 }
 
 // greet asks the hub where it stands; nothing else is sent until it answers.
@@ -204,8 +211,36 @@ func (s *session) hello(now time.Time) message {
 	return message{wire.TopicHello, payload}
 }
 
-// stream returns the next schema, gap or frame.
+// stream returns the next snapshot, schema, gap or frames.
 func (s *session) stream(now time.Time) (message, time.Duration, bool) {
+	live, ok := s.lastValues(now)
+	if ok {
+		return message{wire.TopicSnapshot, s.snapshot}, 0, true
+	}
+	m, wait, ok := s.fromLog(now)
+	return m, min(wait, live), ok
+}
+
+// lastValues makes a snapshot when one is due, whatever the rate: what is must not
+// wait behind what was. It returns for how long to wait for the next.
+func (s *session) lastValues(now time.Time) (time.Duration, bool) {
+	if s.cfg.Snapshot == nil || !s.backlogged() {
+		return time.Hour, false
+	}
+	if wait := s.snapshotAt.Sub(now); wait > 0 {
+		return wait, false
+	}
+	s.snapshotAt = now.Add(s.cfg.SnapshotEvery)
+	var ok bool
+	if s.snapshot, ok = s.cfg.Snapshot(s.snapshot[:0]); ok {
+		s.counts.snapshots++
+		s.pay(len(s.snapshot))
+	}
+	return s.cfg.SnapshotEvery, ok
+}
+
+// fromLog returns the next schema, gap or frames.
+func (s *session) fromLog(now time.Time) (message, time.Duration, bool) {
 	if wait := s.throttle(now); wait > 0 {
 		return message{}, wait, false
 	}
@@ -219,10 +254,16 @@ func (s *session) stream(now time.Time) (message, time.Duration, bool) {
 		if len(s.flights) >= maxFlights {
 			return message{}, s.patience(now), false
 		}
-		e, ok := s.peek()
-		if !ok {
+		next := s.upcoming.peek(s.cursor)
+		if len(next) == 0 {
+			s.join.forget()
 			return s.idling(now)
 		}
+		if wait := s.period(now, next[0].pos); wait > 0 {
+			m, idle, ok := s.idling(now)
+			return m, min(wait, idle), ok
+		}
+		e := &next[0]
 		h, err := wire.PeekFrame(e.payload)
 		switch {
 		case len(e.payload) > wire.MaxFrame:
@@ -236,7 +277,7 @@ func (s *session) stream(now time.Time) (message, time.Duration, bool) {
 		case e.unsure && s.cursor.Epoch != e.pos.Epoch:
 			return s.gap(now, wire.Gap{After: s.cursor, Next: e.pos, Reason: "a part of the edge's log was damaged, and nobody knows how far it went"})
 		}
-		if s.inFlight > 0 && s.inFlight+len(e.payload) > s.credit || s.credit == 0 {
+		if s.credit == 0 || s.inFlight > 0 && s.inFlight+len(e.payload) > s.credit && len(next) == 1 {
 			return message{}, s.patience(now), false
 		}
 		if h.Untimed {
@@ -256,13 +297,48 @@ func (s *session) stream(now time.Time) (message, time.Duration, bool) {
 			}
 			continue // the hub may have it
 		}
-		s.sent(now, e.pos, len(e.payload))
-		s.counts.frames++
-		s.counts.frameBytes += uint64(len(e.payload))
-		s.next++
-		return message{wire.TopicFrame, e.payload}, 0, true
+		payload, n := s.joined(next, &h)
+		if s.inFlight > 0 && s.inFlight+len(payload) > s.credit {
+			return message{}, s.patience(now), false
+		}
+		s.sent(now, next[n-1].pos, len(payload))
+		s.counts.frames += uint64(n)
+		s.counts.frameBytes += uint64(len(payload))
+		if n > 1 {
+			s.counts.joined += uint64(n)
+		}
+		s.upcoming.took(n)
+		return message{wire.TopicFrame, payload}, 0, true
 	}
 }
+
+// joined returns the message for the first of the records, and for how many of
+// them.
+func (s *session) joined(next []entry, h *wire.Header) ([]byte, int) {
+	limit := s.credit / 2 // one is under way while the next is made
+	if s.cfg.MaxRate > 0 {
+		// A message must not keep the link for long: others wait behind it.
+		limit = min(limit, max(4<<10, int(s.cfg.MaxRate)))
+	}
+	return s.join.message(next, h, s.cfg.JoinReadings, limit)
+}
+
+// period returns for how long the record at a place waits to be sent together with
+// others. It does not when a whole message is waiting.
+func (s *session) period(now time.Time, p wire.Pos) time.Duration {
+	if s.cfg.SendEvery <= 0 || behind(p, s.due) {
+		return 0
+	}
+	if wait := s.periodAt.Sub(now); wait > 0 && s.upcoming.bytes < readAhead/2 {
+		return wait
+	}
+	s.periodAt = now.Add(s.cfg.SendEvery)
+	s.flush()
+	return 0
+}
+
+// flush lets all that is in the log be sent now.
+func (s *session) flush() { s.due, _ = s.log.Last() }
 
 // retime gives an untimed frame its true times; false while they are not known.
 func (s *session) retime(e *entry, boot [16]byte) bool {
@@ -279,7 +355,7 @@ func (s *session) skip(now time.Time, pos wire.Pos, reason string) (message, tim
 	m, wait, ok := s.gap(now, wire.Gap{After: s.cursor, Next: wire.Pos{Epoch: pos.Epoch, Seq: pos.Seq + 1}, Reason: reason})
 	if ok {
 		s.counts.skipped++
-		s.next++
+		s.upcoming.took(1)
 	}
 	return m, wait, ok
 }
@@ -304,7 +380,7 @@ func (s *session) schema(h wire.Hash) (message, bool) {
 	}
 	s.known[h] = true
 	s.counts.schemas++
-	s.tokens -= float64(len(payload))
+	s.pay(len(payload))
 	return message{wire.TopicFrame, payload}, true
 }
 
@@ -320,9 +396,12 @@ func (s *session) sent(now time.Time, taken wire.Pos, size int) {
 	}
 	s.flights = append(s.flights, flight{taken, size})
 	s.inFlight += size
-	s.tokens -= float64(size)
+	s.pay(size)
 	s.cursor = taken
 }
+
+// pay takes a message from what may be sent.
+func (s *session) pay(size int) { s.tokens -= float64(size + overhead) }
 
 // throttle keeps the rate: a message may be sent while no debt is left.
 func (s *session) throttle(now time.Time) time.Duration {
@@ -357,8 +436,8 @@ func (s *session) patience(now time.Time) time.Duration {
 	return max(time.Millisecond, s.answer-now.Sub(s.progress))
 }
 
-// idling is the wait when the log is at its end. When what was sent stays unsafe
-// for long the hub is asked: it may have lost its tail in a crash.
+// idling is what to do when nothing of the log is to be sent. When what was sent stays
+// unsafe for long the hub is asked: it may have lost its tail in a crash.
 func (s *session) idling(now time.Time) (message, time.Duration, bool) {
 	if len(s.flights) > 0 {
 		return message{}, s.patience(now), false
@@ -379,64 +458,12 @@ func (s *session) idling(now time.Time) (message, time.Duration, bool) {
 	return s.hello(now), 0, true
 }
 
-// peek returns the record after the cursor, reading ahead.
-func (s *session) peek() (*entry, bool) {
-	for {
-		for ; s.next < len(s.queue); s.next++ {
-			if e := &s.queue[s.next]; !s.behind(e.pos) {
-				return e, true
-			}
-		}
-		after := s.cursor
-		if n := len(s.queue); n > 0 {
-			after = s.queue[n-1].pos
-		}
-		s.drop()
-		err := s.log.Read(after, readAhead, func(r Record) error {
-			s.queue = append(s.queue, entry{r.Pos, append(s.buffer(), r.Payload...), r.Unsure})
-			return nil
-		})
-		if err != nil {
-			s.cfg.Logger.Warn("the log cannot be read", "error", err)
-		}
-		if len(s.queue) == 0 {
-			return nil, false
-		}
-	}
-}
-
-// behind reports whether the cursor has passed the place.
-func (s *session) behind(p wire.Pos) bool {
-	return !s.cursor.IsZero() && p.SameLine(s.cursor) && p.Compare(s.cursor) <= 0
-}
-
-func (s *session) buffer() []byte {
-	if n := len(s.spare); n > 0 {
-		b := s.spare[n-1]
-		s.spare = s.spare[:n-1]
-		return b[:0]
-	}
-	return nil
-}
-
-// drop forgets what was read ahead. The message returned last may be among it, and
-// has been published by now.
-func (s *session) drop() {
-	for i := range s.queue {
-		if len(s.spare) < 64 && cap(s.queue[i].payload) <= 64<<10 {
-			s.spare = append(s.spare, s.queue[i].payload)
-		}
-	}
-	clear(s.queue)
-	s.queue, s.next = s.queue[:0], 0
-}
-
 // rewind goes on after a place of the hub.
 func (s *session) rewind(to wire.Pos) {
 	s.cursor = to
 	s.flights, s.inFlight = s.flights[:0], 0
 	s.again = time.Time{}
-	s.drop()
+	s.upcoming.drop()
 }
 
 // settle removes what the hub has got from the window.
@@ -452,22 +479,19 @@ func (s *session) settle(now time.Time, got wire.Pos) {
 	if s.acked.SameLine(got) && got.Compare(s.acked) > 0 || n > 0 {
 		s.acked = got
 		s.progress = now
-		s.answer = s.cfg.AnswerTimeout
+		s.answer = s.cfg.answerWithin()
 		s.pause, s.again = rewindPause, time.Time{}
 		s.accepted()
 		s.idleAt, s.idle = time.Time{}, idleProbe
 	}
 }
 
-// backlogLength is how many frames the hub may be behind before its view of the
-// last values counts as stale.
-const backlogLength = 30
-
-// backlogged reports whether the hub is far behind the newest frame.
+// backlogged reports whether the hub is far behind the newest frame, so that its
+// view of the last values counts as stale.
 func (s *session) backlogged() bool {
 	last, ok := s.log.Last()
 	if s.state != streaming || !ok {
 		return false
 	}
-	return last.Epoch != s.acked.Epoch || last.Seq > s.acked.Seq+backlogLength
+	return last.Epoch != s.acked.Epoch || last.Seq > s.acked.Seq+uint64(s.cfg.BehindFrames)
 }

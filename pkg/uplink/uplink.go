@@ -21,6 +21,8 @@ type Uplink struct {
 	log     Log
 	metrics *metrics
 
+	flush chan struct{}
+
 	mu     sync.Mutex
 	status Status
 }
@@ -44,7 +46,7 @@ func New(cfg Config, log Log) (*Uplink, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Uplink{cfg: cfg, log: log, metrics: m}, nil
+	return &Uplink{cfg: cfg, log: log, metrics: m, flush: make(chan struct{}, 1)}, nil
 }
 
 // Status returns how the uplink stands now. It may be called at any time.
@@ -54,14 +56,22 @@ func (u *Uplink) Status() Status {
 	return u.status
 }
 
-const minBackoff = time.Second
+// Flush ends the period of SendEvery: what is in the log is sent now, as far as the
+// hub's credit goes. It does not wait, and may be called at any time.
+func (u *Uplink) Flush() {
+	select {
+	case u.flush <- struct{}{}:
+	default:
+	}
+}
 
 // Run connects, sends, and connects again, until ctx ends; then it says good-bye
 // and returns nil. Call it once.
 func (u *Uplink) Run(ctx context.Context) error {
-	s := newSession(&u.cfg, u.log, rand.Uint64())
+	rng := rand.New(rand.NewPCG(rand.Uint64(), rand.Uint64()))
+	s := newSession(&u.cfg, u.log, rng.Uint64())
 	client := fmt.Sprintf("%s-%08x", u.cfg.Edge, rand.Uint32())
-	backoff := minBackoff
+	pauses := newBackoff(u.cfg.MaxBackoff)
 	for ctx.Err() == nil {
 		err := u.connection(ctx, s, client)
 		served := s.state == streaming
@@ -74,11 +84,9 @@ func (u *Uplink) Run(ctx context.Context) error {
 		if served {
 			// The hub answered: what is bad is the link, and it may be good again at
 			// once. Only a hub that does not answer must not be pressed.
-			backoff = minBackoff
+			pauses = newBackoff(u.cfg.MaxBackoff)
 		}
-		// Full jitter: thousands of edges must not come back at once.
-		wait := minBackoff/4 + rand.N(backoff)
-		backoff = min(2*backoff, u.cfg.MaxBackoff)
+		wait := pauses.pause(rng)
 		u.cfg.Logger.Warn("no connection to the hub", "url", u.cfg.URL, "error", err, "next_try_in", wait.Round(time.Millisecond))
 		select {
 		case <-ctx.Done():
@@ -113,6 +121,10 @@ func (u *Uplink) connection(ctx context.Context, s *session, id string) error {
 		return err
 	}
 	receive := func(_ mqtt.Client, m mqtt.Message) {
+		if m.Topic() == wire.ConfigTopic(u.cfg.Edge) {
+			u.configured(m.Payload())
+			return
+		}
 		var a wire.Ack
 		if err := wire.DecodeAck(m.Payload(), &a); err != nil {
 			u.metrics.badAcks.Inc()
@@ -124,7 +136,8 @@ func (u *Uplink) connection(ctx context.Context, s *session, id string) error {
 			u.metrics.badAcks.Inc()
 		}
 	}
-	if err := u.wait(ctx, c.Subscribe(wire.AckTopic(u.cfg.Edge), 0, receive), u.cfg.WriteTimeout); err != nil {
+	topics := map[string]byte{wire.AckTopic(u.cfg.Edge): 0, wire.ConfigTopic(u.cfg.Edge): 0}
+	if err := u.wait(ctx, c.SubscribeMultiple(topics, receive), u.cfg.WriteTimeout); err != nil {
 		return err
 	}
 	if err := u.state(ctx, c, &wire.State{Online: true, At: at}); err != nil {
@@ -146,22 +159,11 @@ func (u *Uplink) connection(ctx context.Context, s *session, id string) error {
 func (u *Uplink) converse(ctx context.Context, c mqtt.Client, s *session, acks <-chan wire.Ack, lost <-chan error) error {
 	timer := time.NewTimer(0)
 	defer timer.Stop()
-	snapshotAt := time.Now()
-	var snapshot []byte
 	for {
 		// Before poll looks at the log, or an append in between goes unseen.
 		changed := u.log.Changed()
 		if err := u.take(ctx, s, acks, lost); err != nil {
 			return err
-		}
-		if now := time.Now(); u.cfg.Snapshot != nil && s.backlogged() && now.Sub(snapshotAt) >= u.cfg.SnapshotEvery {
-			snapshotAt = now
-			var ok bool
-			if snapshot, ok = u.cfg.Snapshot(snapshot[:0]); ok {
-				if err := u.publish(ctx, c, wire.TopicSnapshot, snapshot); err != nil {
-					return err
-				}
-			}
 		}
 		m, wait, ok := s.poll(time.Now())
 		if ok {
@@ -171,9 +173,6 @@ func (u *Uplink) converse(ctx context.Context, c mqtt.Client, s *session, acks <
 			continue
 		}
 		u.publishStatus(s, true, nil)
-		if s.backlogged() {
-			wait = min(wait, u.cfg.SnapshotEvery)
-		}
 		timer.Reset(max(wait, time.Millisecond))
 		select {
 		case <-ctx.Done():
@@ -182,6 +181,8 @@ func (u *Uplink) converse(ctx context.Context, c mqtt.Client, s *session, acks <
 			return err
 		case a := <-acks:
 			u.acked(s, &a)
+		case <-u.flush:
+			s.flush()
 		case <-changed:
 		case <-timer.C:
 		}
@@ -201,6 +202,15 @@ func (u *Uplink) take(ctx context.Context, s *session, acks <-chan wire.Ack, los
 		default:
 			return nil
 		}
+	}
+}
+
+// configured takes what the hub says on the config topic. What this program does not
+// know is for a later one.
+func (u *Uplink) configured(payload []byte) {
+	var b wire.Bands
+	if u.cfg.Bands != nil && wire.DecodeBands(payload, &b) == nil {
+		u.cfg.Bands(&b, wire.BandsID(payload))
 	}
 }
 

@@ -96,6 +96,7 @@ func newEdge(id, hub, dir string, s *station, p pace, c *counters, alerts *alert
 	}
 	e.link, err = uplink.New(uplink.Config{
 		URL: hub, Edge: id, Epoch: e.epoch, Logger: slog.New(slog.DiscardHandler), Acked: e.acked,
+		JoinReadings: -1, // the hub is measured by live frames, not by how well a backlog is joined
 		Hello: func(h *wire.Hello) {
 			h.Site, h.Version, h.Platform = "load", "loadgen", "load"
 			h.Schema, h.Series, h.Devices = hash, len(s.schema.Series), len(s.schema.Devices)
