@@ -35,6 +35,7 @@ const drainTime = time.Second
 type Agent struct {
 	plan     *Plan                // as it was opened; settings beside the devices hold until it is closed
 	now      atomic.Pointer[Plan] // what it reads
+	pace     pace
 	logger   *slog.Logger
 	metrics  *prometheus.Registry
 	log      *buffer.Log
@@ -46,6 +47,7 @@ type Agent struct {
 	drivers  map[string]driver.Driver // by connection, until Run has them
 	totals   *totals
 	reloads  chan reload
+	bands    atomic.Uint32 // id of the bands that the collector watches; 0: none
 	http     net.Listener
 	control  net.Listener // nil: the socket could not be made
 	version  string
@@ -56,7 +58,7 @@ type Agent struct {
 // drivers. Nothing is read and no connection is made before Run.
 func Open(plan *Plan, version string, logger *slog.Logger) (a *Agent, err error) {
 	cfg := &plan.Config
-	a = &Agent{plan: plan, logger: logger, metrics: prometheus.NewRegistry(), version: version, started: time.Now(), drivers: map[string]driver.Driver{}, reloads: make(chan reload)}
+	a = &Agent{plan: plan, pace: paceOf(cfg, plan.Devices), logger: logger, metrics: prometheus.NewRegistry(), version: version, started: time.Now(), drivers: map[string]driver.Driver{}, reloads: make(chan reload)}
 	a.now.Store(plan)
 	defer func() {
 		if err != nil {
@@ -119,6 +121,7 @@ func Open(plan *Plan, version string, logger *slog.Logger) (a *Agent, err error)
 	if a.uplink, err = a.newUplink(version); err != nil {
 		return a, err
 	}
+	a.recorder.flush = a.uplink.Flush
 	if cfg.HTTP.Listen != "" {
 		if a.http, err = net.Listen("tcp", cfg.HTTP.Listen); err != nil {
 			return a, fmt.Errorf("http.listen: %w; choose another address, or leave it out", err)
@@ -170,7 +173,7 @@ func (a *Agent) Run(ctx context.Context) error {
 	start(&others, "clock", ctx, a.clock.Run)
 	start(&link, "uplink", linkCtx, a.uplink.Run)
 	start(&record, "log", recordCtx, func(ctx context.Context) error {
-		return a.recorder.run(ctx, a.plan.Config.Hub.SendEvery, a.plan.Config.Hub.Heartbeat, a.plan.Config.Buffer.CommitEvery, func() { a.alive() })
+		return a.recorder.run(ctx, a.pace.cut, a.plan.Config.Hub.Heartbeat, a.plan.Config.Buffer.CommitEvery, func() { a.alive() })
 	})
 	drivers := newDriverSet(ctx, cancel)
 	for _, id := range slices.Sorted(maps.Keys(a.drivers)) {
@@ -199,9 +202,10 @@ func (a *Agent) Run(ctx context.Context) error {
 	return nil
 }
 
-// drain waits until the hub has got everything, as long as it takes frames at
-// all and drainTime has not passed.
+// drain waits until everything is sent, as long as the hub takes frames at all and
+// drainTime has not passed.
 func (a *Agent) drain() {
+	a.uplink.Flush()
 	limit := time.NewTimer(drainTime)
 	defer limit.Stop()
 	tick := time.NewTicker(20 * time.Millisecond)
@@ -209,7 +213,7 @@ func (a *Agent) drain() {
 	for {
 		st := a.uplink.Status()
 		last, ok := a.log.Last()
-		if !ok || !st.Connected || st.Refusal != wire.StatusOK || st.Got == toWire(last) {
+		if !ok || !st.Connected || st.Refusal != wire.StatusOK || st.Sent == toWire(last) {
 			return
 		}
 		select {

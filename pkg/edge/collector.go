@@ -43,6 +43,7 @@ type collector struct {
 	clock  timekeeper
 	logger *slog.Logger
 	full   chan struct{} // receives when a frame should be cut early
+	urgent chan struct{} // receives when what is pending must be sent and committed at once
 
 	mu sync.Mutex
 	layout
@@ -59,6 +60,9 @@ type collector struct {
 	waiting   []waiter
 	thinned   []telemetry.Reading // scratch
 
+	urgency urgency
+	alarm   bool // something urgent is pending
+
 	duplicates uint64 // readings dropped: same series and millisecond
 	unplaced   uint64 // readings dropped: no room or no series
 }
@@ -71,7 +75,7 @@ type waiter struct {
 // newCollector makes a collector for the series of a layout. Call begin before
 // the first Put.
 func newCollector(l layout, clock timekeeper, logger *slog.Logger) *collector {
-	return &collector{clock: clock, logger: logger, full: make(chan struct{}, 1), layout: l}
+	return &collector{clock: clock, logger: logger, full: make(chan struct{}, 1), urgent: make(chan struct{}, 1), layout: l, urgency: newUrgency(&l)}
 }
 
 // begin starts observing now. lastW is the watermark of the newest frame of the
@@ -150,6 +154,7 @@ func (c *collector) add(series uint32, t int64, s driver.Sample) {
 // place puts a reading where the frame to be finds it. One whose series lags is
 // held until its watermark passes.
 func (c *collector) place(r telemetry.Reading, lag int64) {
+	c.alarm = c.urgency.saw(&r, c.stamped) || c.alarm
 	if lag > 0 && r.Time > c.watermark-lag {
 		c.held = append(c.held, heldReading{r, c.ticket})
 		return
@@ -158,6 +163,13 @@ func (c *collector) place(r telemetry.Reading, lag int64) {
 }
 
 func (c *collector) signal() {
+	if c.alarm {
+		c.alarm = false
+		select {
+		case c.urgent <- struct{}{}:
+		default:
+		}
+	}
 	if len(c.pending) < maxPending {
 		return
 	}
@@ -349,6 +361,25 @@ func (c *collector) oneEach() {
 		}
 	}
 	c.pending = kept
+}
+
+// watch takes the limits that the hub watches.
+func (c *collector) watch(b *wire.Bands) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.urgency.watch(b)
+}
+
+// owed reports whether something urgent is in the frame that was cut last, or had to
+// wait and is due now.
+func (c *collector) owed() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.alarm { // a window ended with the cut
+		c.alarm = false
+		return true
+	}
+	return c.urgency.due(c.clock.Now().Ms)
 }
 
 // newest returns the ticket up to which the last cut took readings.

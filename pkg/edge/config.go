@@ -34,10 +34,12 @@ type Identity struct {
 
 // HubConfig says how to reach the hub.
 type HubConfig struct {
-	URL       string        `yaml:"url" doc:"the hub's MQTT address" example:"mqtt://127.0.0.1:1883"`
-	SendEvery time.Duration `yaml:"send_every" doc:"how often readings are cut into a frame and sent" default:"1s"`
-	Heartbeat time.Duration `yaml:"heartbeat" doc:"longest time without a frame while nothing is read; it keeps the hub's no-data timers running" default:"10s"`
-	Insecure  bool          `yaml:"insecure" doc:"allow plain text to a hub that is not on this machine" default:"false"`
+	URL       string          `yaml:"url" doc:"the hub's MQTT address" example:"mqtt://127.0.0.1:1883"`
+	Link      string          `yaml:"link" doc:"unmetered, or metered: bytes cost money, so messages are bundled for 60s and acknowledged once" default:"unmetered"`
+	SendEvery time.Duration   `yaml:"send_every" doc:"how often readings are sent; when not said, as often as the fastest device is read, within 1s and 5s (metered: 60s). What is urgent is sent at once"`
+	MaxRate   strictyaml.Size `yaml:"max_rate" doc:"most that is sent, in bytes a second, headers included: a backlog then leaves room on the link; no bound when not said" example:"50kB"`
+	Heartbeat time.Duration   `yaml:"heartbeat" doc:"longest time without a frame while nothing is read; it keeps the hub's no-data timers running" default:"10s"`
+	Insecure  bool            `yaml:"insecure" doc:"allow plain text to a hub that is not on this machine" default:"false"`
 }
 
 // BufferConfig bounds the log.
@@ -99,6 +101,7 @@ type DeviceConfig struct {
 	Labels     map[string]string        `yaml:"labels,text" doc:"further labels of its series"`
 	Adjust     map[string]Adjust        `yaml:"adjust" doc:"corrections by point, in the quantity's canonical unit" example:"{air_temperature: {offset: -0.4}}"`
 	Filter     map[string]filter.Config `yaml:"filter" doc:"how the readings of a point are thinned out before they are logged" example:"{wind_speed: {window: 1m, aggregate: [mean, max]}}"`
+	Urgent     []string                 `yaml:"urgent" doc:"points whose change is sent and committed at once, whatever the periods" example:"[flood]"`
 	Points     []profile.Point          `yaml:"points" doc:"points given here, beside or instead of a profile's"`
 }
 
@@ -112,7 +115,7 @@ type Adjust struct {
 func DefaultConfig() Config {
 	return Config{
 		DataDir: "./data/edge",
-		Hub:     HubConfig{SendEvery: time.Second, Heartbeat: 10 * time.Second},
+		Hub:     HubConfig{Link: linkUnmetered, Heartbeat: 10 * time.Second},
 		Buffer:  BufferConfig{MaxSize: 1 << 30, MaxAge: 30 * 24 * time.Hour, Keep: 7 * 24 * time.Hour, CommitEvery: 5 * time.Second},
 		Clock:   ClockConfig{Trust: "auto"},
 		Log:     LogConfig{Level: "info", Format: "text"},

@@ -125,5 +125,6 @@ func (c *collector) relay(next layout, f *wire.Frame) (cut bool, old []int32) {
 		c.cutTicket = min(c.cutTicket, c.held[i].ticket-1)
 	}
 	c.layout = next
+	c.urgency.relay(&c.layout, old)
 	return cut, old
 }

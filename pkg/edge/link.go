@@ -61,6 +61,7 @@ func (a *Agent) newUplink(version string) (*uplink.Uplink, error) {
 			h.Site, h.Version, h.Platform = cfg.Edge.Site, version, runtime.GOOS+"/"+runtime.GOARCH
 			h.Schema = a.recorder.schema.Load().Key
 			h.Devices, h.Series = a.collect.size()
+			h.SendEvery, h.Bands = uint32(a.pace.period.Milliseconds()), a.bands.Load()
 			h.Clock = wire.Clock{Now: t.Ms, Trusted: t.Trusted, Era: t.Era}
 		},
 		Retime: func(boot [16]byte) (int64, bool, bool) {
@@ -73,7 +74,15 @@ func (a *Agent) newUplink(version string) (*uplink.Uplink, error) {
 		ObserveHub: func(offset, rtt time.Duration) {
 			a.clock.ObserveHubTime(time.Now().Add(offset-rtt/2).UnixMilli(), rtt.Milliseconds())
 		},
-		Snapshot: a.recorder.values.append,
+		Snapshot: a.recorder.values.append, SnapshotEvery: a.pace.snapshot, BehindFrames: a.pace.behind,
+		MaxRate: int64(cfg.Hub.MaxRate), SendEvery: a.pace.send, AckWithin: a.pace.ackWithin, KeepAlive: a.pace.keepAlive,
+		Bands: func(b *wire.Bands, id uint32) {
+			if b.Schema != a.recorder.schema.Load().Key {
+				return // of a schema that the hub has yet to come to
+			}
+			a.collect.watch(b)
+			a.bands.Store(id)
+		},
 	}, logPart{a.log})
 	if err != nil {
 		return nil, fmt.Errorf("hub.url: %w", err)
@@ -91,6 +100,7 @@ func (a *Agent) registerMetrics() {
 	}
 	counter("frames_total", "Frames cut.", func() float64 { return float64(a.recorder.frames.Load()) })
 	counter("readings_total", "Readings that went into frames.", func() float64 { return float64(a.recorder.readings.Load()) })
+	counter("urgent_total", "Times that a frame was sent and committed at once.", func() float64 { return float64(a.recorder.urgent.Load()) })
 	counter("readings_lost_total", "Readings that could not be encoded.", func() float64 { return float64(a.recorder.lost.Load()) })
 	counter("readings_duplicate_total", "Readings dropped: the series had one of that millisecond.", func() float64 { d, _ := a.collect.dropped(); return float64(d) })
 	counter("readings_overflow_total", "Readings dropped: more came than memory is set aside for.", func() float64 { _, u := a.collect.dropped(); return float64(u) })

@@ -159,7 +159,16 @@ func (c *checker) settings() {
 	if cfg.Hub.URL == "" && !c.faulted("hub", "url") {
 		c.fault("must be set", "write the hub's MQTT address, for example mqtt://127.0.0.1:1883", "hub", "url")
 	}
-	c.atLeast(int64(cfg.Hub.SendEvery), 50_000_000, "50ms", "hub", "send_every")
+	c.oneOf(cfg.Hub.Link, []string{linkUnmetered, linkMetered}, "hub", "link")
+	if c.doc.Has("hub", "send_every") || cfg.Hub.SendEvery != 0 {
+		c.atLeast(int64(cfg.Hub.SendEvery), 50_000_000, "50ms", "hub", "send_every")
+	}
+	if cfg.Hub.SendEvery > bundle {
+		c.fault("too long", fmt.Sprintf("at most %s, or the hub could not tell a slow edge from a silent one", bundle), "hub", "send_every")
+	}
+	if c.doc.Has("hub", "max_rate") || cfg.Hub.MaxRate != 0 {
+		c.atLeast(int64(cfg.Hub.MaxRate), 1000, "1kB: a second of it must hold a message", "hub", "max_rate")
+	}
 	c.atLeast(int64(cfg.Hub.Heartbeat), 1_000_000_000, "1s", "hub", "heartbeat")
 	if cfg.Hub.Heartbeat > stallAfter/2 {
 		c.fault("too long", fmt.Sprintf("at most %s, or pauses could not be told from stalls", stallAfter/2), "hub", "heartbeat")

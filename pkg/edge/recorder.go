@@ -29,10 +29,11 @@ type recorder struct {
 	frame   wire.Frame
 	refused bool // the disk took no commit the last time
 	values  *lastValues
+	flush   func() // sends what is in the log; nil until there is an uplink
 	totals  *totals
 	changes chan change
 
-	frames, readings, lost atomic.Uint64
+	frames, readings, lost, urgent atomic.Uint64
 }
 
 func newRecorder(log *buffer.Log, collect *collector, schema *telemetry.Schema, totals *totals, begun epochStart, prev wire.Pos, boot [16]byte, logger *slog.Logger) (*recorder, error) {
@@ -59,8 +60,8 @@ func (r *recorder) describe(schema *telemetry.Schema) error {
 	return nil
 }
 
-// run cuts a frame every send and commits every commit, until ctx ends; then it
-// cuts and commits once more. It keeps running while the disk refuses: the log
+// run cuts a frame every send and commits every commit, both at once for what is
+// urgent, until ctx ends; then it cuts and commits once more. It keeps running while the disk refuses: the log
 // holds the newest frames in memory meanwhile.
 func (r *recorder) run(ctx context.Context, send, quiet, commit time.Duration, alive func()) error {
 	sends, commits := time.NewTicker(send), time.NewTicker(commit)
@@ -73,6 +74,14 @@ func (r *recorder) run(ctx context.Context, send, quiet, commit time.Duration, a
 				return err
 			}
 			alive()
+			if r.collect.owed() {
+				r.hurry()
+			}
+		case <-r.collect.urgent:
+			if err := r.cut(0); err != nil {
+				return err
+			}
+			r.hurry()
 		case <-r.collect.full:
 			if err := r.cut(quiet); err != nil {
 				return err
@@ -120,6 +129,15 @@ func (r *recorder) relay(next layout) error {
 	r.encoder.SetSchema(next.schema)
 	r.values.relay(next.schema, old)
 	return r.describe(next.schema)
+}
+
+// hurry sends and commits what was cut.
+func (r *recorder) hurry() {
+	if r.flush != nil {
+		r.flush()
+	}
+	r.commit()
+	r.urgent.Add(1)
 }
 
 func (r *recorder) cut(quiet time.Duration) error {

@@ -167,10 +167,23 @@ func (c *checker) device(i int, dc *DeviceConfig, library *profile.Library) (*dr
 			c.fault(fmt.Sprintf("the device has no point %q", name), strictyaml.Meant(name, pointIDs(points)), "devices", i, "adjust", name)
 		}
 	}
+	c.urgent(i, dc, d)
 	if len(c.errs) > before {
 		return nil, nil
 	}
 	return d, nil
+}
+
+// urgent marks the points that edge.yaml calls urgent, beside those of the profile.
+func (c *checker) urgent(i int, dc *DeviceConfig, d *driver.Device) {
+	for k, name := range dc.Urgent {
+		j := slices.IndexFunc(d.Points, func(p profile.Point) bool { return p.ID == name })
+		if j < 0 {
+			c.fault(fmt.Sprintf("the device has no point %q", name), strictyaml.Meant(name, pointIDs(d.Points)), "devices", i, "urgent", k)
+			continue
+		}
+		d.Points[j].Urgent = true
+	}
 }
 
 // learn adds the quantities that a profile brings along. Two profiles that call

@@ -102,12 +102,12 @@ func (v *view) count(f func(*Counters)) {
 }
 
 // age returns how long ago the edge was heard, and how far its watermark is
-// behind.
+// behind what the period of its messages explains.
 func (v *view) age(now time.Time) (heard, lag time.Duration) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	if v.status.Watermark != 0 {
-		lag = now.Sub(time.UnixMilli(v.status.Watermark))
+		lag = now.Sub(time.UnixMilli(v.status.Watermark)) - 2*min(time.Duration(v.status.Hello.SendEvery)*time.Millisecond, time.Minute)
 	}
 	return now.Sub(v.status.LastSeen), lag
 }

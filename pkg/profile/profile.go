@@ -191,6 +191,7 @@ type Point struct {
 	Counter    *Counter    `yaml:"counter" doc:"the raw value is a counter"`
 	SideEffect bool        `yaml:"side_effect" doc:"reading it changes the device: it is read after all others, alone, in the order of the points, and never asked for twice" default:"false"`
 	Writable   *Writable   `yaml:"writable" doc:"the point may be written, in this range"`
+	Urgent     bool        `yaml:"urgent" doc:"a change of it is sent and committed at once, whatever the periods: a switch, not a measured value" default:"false"`
 }
 
 // Writable bounds what may be written to a point. Nothing is written but on a

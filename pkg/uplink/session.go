@@ -198,6 +198,7 @@ func (s *session) hello(now time.Time) message {
 	if s.cfg.Hello != nil {
 		s.cfg.Hello(&h)
 	}
+	h.AckWithin = uint32(min(s.cfg.AckWithin, time.Hour).Milliseconds())
 	h.V, h.Instance, h.Epoch, h.Nonce = wire.Version, s.cfg.Epoch.Instance, s.cfg.Epoch, s.nonce
 	h.Oldest, _ = s.log.Oldest()
 	h.Newest, _ = s.log.Last()

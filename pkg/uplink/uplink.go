@@ -33,6 +33,7 @@ type Status struct {
 	Since     time.Time   // of Connected
 	Refusal   wire.Status // StatusOK: the hub takes frames
 	Reason    string      // of the refusal, or why there is no connection
+	Sent      wire.Pos
 	Got, Safe wire.Pos
 }
 
@@ -267,7 +268,7 @@ func (u *Uplink) publishStatus(s *session, connected bool, err error) {
 		u.status.Since = time.Now()
 	}
 	u.status.Connected, u.status.Refusal, u.status.Reason = connected, s.status, s.reason
-	u.status.Got, u.status.Safe = s.acked, s.safe
+	u.status.Sent, u.status.Got, u.status.Safe = s.cursor, s.acked, s.safe
 	if err != nil && u.status.Reason == "" {
 		u.status.Reason = strings.TrimSpace(err.Error())
 	}

@@ -25,6 +25,9 @@ type Hello struct {
 	// AckWithin is for how long the hub may hold back an acknowledgement that is
 	// not urgent, in ms: fewer of them on a link that costs. 0: as the hub likes.
 	AckWithin uint32 `json:"ack_within,omitempty"`
+	// SendEvery is how far apart the edge's messages are, in ms: its watermark lags by
+	// as much. 0: not known.
+	SendEvery uint32 `json:"send_every,omitempty"`
 	// Bands names the bands to watch that the edge has, see [BandsID]; 0: none.
 	Bands uint32 `json:"bands,omitempty"`
 }
