@@ -50,7 +50,7 @@ type SegmentInfo struct {
 type ViewStats struct {
 	Segments            int
 	Bytes               int64
-	Frames, Unsafe      uint64 // Unsafe: above the safe cursor of the last commit
+	Frames              uint64
 	Oldest, Newest      Pos
 	OldestTime, NewTime int64 // log times of the oldest and the newest frame, ms; 0: not known
 	Safe                Pos
@@ -226,7 +226,6 @@ func (v *View) Stats() ViewStats {
 		s := &v.segs[i]
 		st.Bytes += s.size
 		st.Frames += s.sum.frames
-		st.Unsafe += unsafeAbout(s.sum, v.safe)
 		if s.sum.frames > 0 && st.Oldest.IsZero() {
 			st.Oldest = v.epochs.public(s.sum.first)
 		}
@@ -239,6 +238,67 @@ func (v *View) Stats() ViewStats {
 		st.MetaError = v.bad.Error()
 	}
 	return st
+}
+
+// Unsafe counts the frames above the safe cursor of the last commit. It reads the
+// segment that the cursor is in.
+func (v *View) Unsafe() (n uint64, err error) {
+	for i := range v.segs {
+		s := &v.segs[i]
+		switch {
+		case s.sum.frames == 0 || !v.safe.less(s.sum.last):
+			continue
+		case v.safe.less(s.sum.first):
+			n += s.sum.frames
+			continue
+		}
+		recs, err := v.records(s)
+		if err != nil && !errors.Is(err, errMoved) {
+			return 0, fmt.Errorf("%s: %w", s.name, err)
+		}
+		for _, r := range recs {
+			if v.safe.less(r.pos) {
+				n++
+			}
+		}
+	}
+	return n, nil
+}
+
+// Gaps lists the ranges that the log had, or may have had, and cannot give. It
+// reads those segments only whose names leave it open.
+func (v *View) Gaps() (gaps []Range, err error) {
+	var last pos
+	step := func(p pos) {
+		if last.less(p) {
+			if v.epochs.missing(last, p) {
+				gaps = append(gaps, Range{v.epochs.public(last), v.epochs.public(p)})
+			}
+			last = p
+		}
+	}
+	for i := range v.segs {
+		s := &v.segs[i]
+		if s.sum.frames == 0 && !s.active {
+			continue
+		}
+		if first, end := s.sum.first, s.sum.last; !s.active && first.ord == end.ord && end.seq-first.seq+1 == s.sum.frames {
+			step(first)
+			last = end
+			continue
+		}
+		recs, err := v.records(s)
+		if errors.Is(err, errMoved) {
+			continue
+		}
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", s.name, err)
+		}
+		for _, r := range recs {
+			step(r.pos)
+		}
+	}
+	return gaps, nil
 }
 
 // SegmentReport is what Verify found out about a segment.
@@ -280,34 +340,7 @@ func (v *View) Read(fn func(Record) error) error {
 	var last pos
 	for i := range v.segs {
 		s := &v.segs[i]
-		var recs []viewRecord
-		clear(v.attach)
-		err := func() error {
-			b, err := v.read(s)
-			if err != nil {
-				return err
-			}
-			c, err := inspectFile(bytes.NewReader(b), int64(len(b)), s.name, true, v.tag, func(p pos, t int64, key, data []byte) {
-				if p.zero() {
-					v.attach[[16]byte(key)] = bytes.Clone(data)
-					return
-				}
-				recs = append(recs, viewRecord{p, t, bytes.Clone(data)})
-			})
-			known := c.epochs
-			if err != nil {
-				w := findFrames(bytes.NewReader(b), int64(len(b)), v.tag)
-				recs, known = recs[:0], w.epochs
-				v.attach = w.attach
-				for _, f := range w.frames {
-					recs = append(recs, viewRecord{f.pos, f.t, b[f.off+frameHeader : f.off+int64(f.n)]})
-				}
-			}
-			for _, e := range known {
-				v.epochs.add(e)
-			}
-			return nil
-		}()
+		recs, err := v.records(s)
 		if errors.Is(err, errMoved) {
 			continue
 		}
@@ -329,6 +362,35 @@ func (v *View) Read(fn func(Record) error) error {
 		}
 	}
 	return nil
+}
+
+// records are the frames of a segment, or those of a damaged one that prove
+// themselves; the segment's attachments go into v.attach.
+func (v *View) records(s *viewSegment) (recs []viewRecord, err error) {
+	clear(v.attach)
+	b, err := v.read(s)
+	if err != nil {
+		return nil, err
+	}
+	c, err := inspectFile(bytes.NewReader(b), int64(len(b)), s.name, true, v.tag, func(p pos, t int64, key, data []byte) {
+		if p.zero() {
+			v.attach[[16]byte(key)] = bytes.Clone(data)
+			return
+		}
+		recs = append(recs, viewRecord{p, t, bytes.Clone(data)})
+	})
+	known := c.epochs
+	if err != nil {
+		w := findFrames(bytes.NewReader(b), int64(len(b)), v.tag)
+		recs, known, v.attach = recs[:0], w.epochs, w.attach
+		for _, f := range w.frames {
+			recs = append(recs, viewRecord{f.pos, f.t, b[f.off+frameHeader : f.off+int64(f.n)]})
+		}
+	}
+	for _, e := range known {
+		v.epochs.add(e)
+	}
+	return recs, nil
 }
 
 type viewRecord struct {

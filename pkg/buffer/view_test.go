@@ -14,8 +14,14 @@ func TestViewSeesWhatTheLogHasAndChangesNothing(t *testing.T) {
 	v, err := OpenView(dir)
 	must(t, err)
 	st := v.Stats()
-	if st.Frames != frames || st.Unsafe != 30 || st.Segments != 3 || st.Newest != at(1, frames) || st.Oldest != at(1, 1) || st.Safe != at(1, frames-30) {
+	if st.Frames != frames || st.Segments != 3 || st.Newest != at(1, frames) || st.Oldest != at(1, 1) || st.Safe != at(1, frames-30) {
 		t.Errorf("%+v", st)
+	}
+	if n, err := v.Unsafe(); err != nil || n != 30 {
+		t.Errorf("%d unsafe frames, %v", n, err)
+	}
+	if gaps, err := v.Gaps(); err != nil || len(gaps) != 0 {
+		t.Errorf("gaps %v, %v", gaps, err)
 	}
 	n := uint64(0)
 	must(t, v.Read(func(r Record) error {

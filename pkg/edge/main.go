@@ -25,7 +25,7 @@ func Main(ctx context.Context, version string, args []string, stdout, stderr io.
 		Commands: []settings.Command[*Plan]{
 			{Use: "run", Short: "run the agent until it is told to stop", Run: run},
 			checkCommand(), statusCommand(), readCommand(), whyCommand(), planCommand(), doctorCommand(), reloadCommand(),
-			profilesCommand(), scanCommand(),
+			profilesCommand(), scanCommand(), queueCommand(),
 		},
 	}
 	return p.Main(ctx, args, stdout, stderr)

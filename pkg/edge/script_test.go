@@ -41,6 +41,6 @@ func TestCommandLine(t *testing.T) {
 			e.Setenv("BROKER", broker.url)
 			return nil
 		},
-		Cmds: map[string]func(*testscript.TestScript, bool, []string){"waitlisten": testutil.WaitListen},
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){"waitlisten": testutil.WaitListen, "writelog": writeLog, "damage": damage},
 	})
 }
