@@ -20,7 +20,7 @@
 // # Files
 //
 //	lock                          flock: one Log at a time
-//	meta                          small values, see Log.SetMeta
+//	meta, meta.copy               small values, see Log.SetMeta; either will do
 //	seg-0000000007.db             a bbolt file: the active segment
 //	seg-0000000006_..._....db     a sealed one; the name holds its summary
 //	seg-....db.corrupt            set aside, the newest 8 are kept

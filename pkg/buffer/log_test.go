@@ -333,11 +333,23 @@ func TestMetaValuesAreDurable(t *testing.T) {
 	b[len(b)-1] ^= 1
 	must(t, os.WriteFile(path, b, 0o600))
 	l = open(t, dir, Options{})
-	if _, ok := l.Meta("instance"); ok || l.Stats().Corrupt != 1 {
-		t.Fatal("a corrupt meta file was believed")
+	if v, ok := l.Meta("starts"); !ok || v[0] != 2 || l.Stats().Corrupt != 1 {
+		t.Fatalf("a corrupt meta file has a copy: %v %v", v, ok)
 	}
 	if _, err := os.Stat(path + corruptSuffix); err != nil {
 		t.Fatal(err)
+	}
+	must(t, l.SetMeta("starts", []byte{3}))
+	must(t, l.Close())
+	for _, name := range []string{metaName, metaCopy} {
+		b, err := os.ReadFile(filepath.Join(dir, name))
+		must(t, err)
+		b[len(b)-1] ^= 1
+		must(t, os.WriteFile(filepath.Join(dir, name), b, 0o600))
+	}
+	l = open(t, dir, Options{})
+	if _, ok := l.Meta("instance"); ok || l.Stats().Corrupt != 1 {
+		t.Fatal("corrupt meta files were believed")
 	}
 }
 

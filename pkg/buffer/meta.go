@@ -12,14 +12,15 @@ import (
 	"slices"
 )
 
-// The meta file holds a few small values. It is rewritten whole: one block of
-// data, where a bbolt commit would be four.
+// The meta file and its copy hold a few small values. They are rewritten whole: one
+// block of data each, where a bbolt commit would be four.
 //
 //	"LBMETA" | version u16 | length u32 | crc32c u32 over what follows |
 //	( klen u16 | vlen u32 | key | value )...      little endian, keys sorted
 const (
 	metaMagic   = "LBMETA"
 	metaName    = "meta"
+	metaCopy    = "meta.copy"
 	metaHeader  = 16
 	metaMaxSize = 64 << 10
 )
@@ -28,6 +29,7 @@ type metaStore struct {
 	dir    string
 	rename func(from, to string) error
 	vals   map[string][]byte
+	lost   bool // neither file could be read
 }
 
 func decodeMeta(b []byte) (map[string][]byte, error) {
@@ -75,32 +77,47 @@ func encodeMeta(vals map[string][]byte) []byte {
 	return b
 }
 
-// openMeta reads the meta file; a corrupt one is set aside and said so.
+// openMeta reads the meta file, or its copy when it is corrupt or not there; a
+// corrupt one is set aside and said so. What the values say (who the agent is, what
+// the times of a boot were) cannot be made up anew without harm, so there are two.
 func openMeta(dir string, rename func(from, to string) error) (m *metaStore, aside string, err error) {
 	m = &metaStore{dir: dir, rename: rename, vals: map[string][]byte{}}
-	path := filepath.Join(dir, metaName)
-	b, err := os.ReadFile(path)
-	if errors.Is(err, fs.ErrNotExist) {
-		return m, "", nil
-	}
-	if err == nil {
-		var vals map[string][]byte
-		if vals, err = decodeMeta(b); err == nil {
-			m.vals = vals
-			return m, "", nil
+	found := false
+	for _, name := range []string{metaName, metaCopy} {
+		path := filepath.Join(dir, name)
+		vals, err := readMeta(path)
+		switch {
+		case err == nil && vals != nil:
+			if !found {
+				m.vals, found = vals, true
+			}
+		case err == nil:
+		case errors.Is(err, errCorrupt):
+			aside = asideName(path)
+			if rerr := rename(path, aside); rerr != nil {
+				return nil, "", fmt.Errorf("%s: %w; and it cannot be set aside: %w", path, err, rerr)
+			}
+		default:
+			return nil, "", fmt.Errorf("%s: %w", path, err)
 		}
 	}
-	if !errors.Is(err, errCorrupt) {
-		return nil, "", fmt.Errorf("%s: %w", path, err)
-	}
-	aside = asideName(path)
-	if rerr := rename(path, aside); rerr != nil {
-		return nil, "", fmt.Errorf("%s: %w; and it cannot be set aside: %w", path, err, rerr)
-	}
+	m.lost = aside != "" && !found
 	return m, aside, nil
 }
 
-// set writes the file anew; memory follows only once it is durable.
+// readMeta reads one of the two files; nil without an error when there is none.
+func readMeta(path string) (map[string][]byte, error) {
+	b, err := os.ReadFile(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	return decodeMeta(b)
+}
+
+// set writes both files anew; memory follows only once they are durable.
 func (m *metaStore) set(key string, val []byte) error {
 	next := maps.Clone(m.vals)
 	if val == nil {
@@ -112,13 +129,21 @@ func (m *metaStore) set(key string, val []byte) error {
 	if len(key) > 255 || len(b) > metaMaxSize {
 		return fmt.Errorf("meta value %q: %w", key, ErrTooLarge)
 	}
-	path := filepath.Join(m.dir, metaName)
-	if err := writeFileSync(path+tmpSuffix, b); err != nil {
-		_ = os.Remove(path + tmpSuffix)
-		return fmt.Errorf("meta file: %w", err)
+	names := []string{metaCopy, metaName}
+	for _, name := range names {
+		path := filepath.Join(m.dir, name)
+		if err := writeFileSync(path+tmpSuffix, b); err != nil {
+			for _, name := range names {
+				_ = os.Remove(filepath.Join(m.dir, name+tmpSuffix))
+			}
+			return fmt.Errorf("meta file: %w", err)
+		}
 	}
-	if err := m.rename(path+tmpSuffix, path); err != nil {
-		return fmt.Errorf("meta file: %w", err)
+	for _, name := range names {
+		path := filepath.Join(m.dir, name)
+		if err := m.rename(path+tmpSuffix, path); err != nil {
+			return fmt.Errorf("meta file: %w", err)
+		}
 	}
 	if err := syncDir(m.dir); err != nil {
 		return fmt.Errorf("meta file: %w", err)

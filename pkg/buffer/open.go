@@ -63,7 +63,11 @@ func (l *Log) load() error {
 	l.meta = m
 	if aside != "" {
 		l.stats.Corrupt++
-		l.log.Error("the log's meta file is corrupt and was set aside; the agent starts under a new identity", "file", aside)
+		if m.lost {
+			l.log.Error("the log's small values are corrupt in both files, which were set aside: counters and the times of earlier boots are lost", "file", aside)
+		} else {
+			l.log.Error("a file of the log's small values is corrupt and was set aside; its copy has them", "file", aside)
+		}
 	}
 	if err := l.list(); err != nil {
 		return err

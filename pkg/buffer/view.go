@@ -106,19 +106,15 @@ func OpenView(dir string) (*View, error) {
 			v.last = s.sum.last
 		}
 	}
-	v.meta, v.bad = readMeta(dir)
+	for _, name := range []string{metaCopy, metaName} {
+		vals, err := readMeta(filepath.Join(dir, name))
+		if err != nil {
+			v.bad = fmt.Errorf("%s: %w", name, err)
+		} else if vals != nil {
+			v.meta = vals
+		}
+	}
 	return v, nil
-}
-
-func readMeta(dir string) (map[string][]byte, error) {
-	b, err := os.ReadFile(filepath.Join(dir, metaName))
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil
-	}
-	if err != nil {
-		return nil, err
-	}
-	return decodeMeta(b)
 }
 
 // errMoved says that a segment was sealed or evicted since the folder was read.

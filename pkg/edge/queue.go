@@ -216,7 +216,7 @@ func verifyQueue(w io.Writer, plan *Plan) error {
 	}
 	if st.MetaError != "" {
 		bad++
-		if _, err := fmt.Fprintf(w, "meta: damaged: %s; the agent sets it aside at its next start and goes on\n", strings.TrimPrefix(st.MetaError, "corrupt: ")); err != nil {
+		if _, err := fmt.Fprintf(w, "small values: damaged: %s; the agent sets the file aside at its next start and takes the other of the two\n", st.MetaError); err != nil {
 			return err
 		}
 	}
