@@ -26,6 +26,7 @@ type Device struct {
 	Interval time.Duration     // between readings of its points
 	Modbus   profile.ModbusDefaults
 	MQTT     profile.MQTTDefaults
+	Camera   profile.CameraDefaults
 	Points   []profile.Point // ids unique; parameters already substituted in topics and paths
 	// Convert takes a value from the point's unit to its canonical one; same
 	// length as Points. Adjustments of the configuration are part of it.

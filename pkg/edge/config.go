@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"github.com/langbiang/langbiang/pkg/driver"
+	"github.com/langbiang/langbiang/pkg/driver/camera"
 	"github.com/langbiang/langbiang/pkg/driver/modbus"
 	"github.com/langbiang/langbiang/pkg/driver/mqtt"
 	"github.com/langbiang/langbiang/pkg/filter"
@@ -71,6 +72,7 @@ type ConnectionConfig struct {
 	ID     string         `yaml:"id" doc:"unique on this edge"`
 	Modbus *modbus.Config `yaml:"modbus" doc:"a Modbus TCP endpoint or a serial bus"`
 	MQTT   *mqtt.Config   `yaml:"mqtt" doc:"an MQTT broker that devices publish to"`
+	Camera *camera.Config `yaml:"camera" doc:"cameras that take the same user; where each is stands in with: of its device"`
 }
 
 // sources lists the kinds that are set, by their key. This is the list of
@@ -83,11 +85,14 @@ func (c *ConnectionConfig) sources() []driver.Source {
 	if c.MQTT != nil {
 		s = append(s, c.MQTT)
 	}
+	if c.Camera != nil {
+		s = append(s, c.Camera)
+	}
 	return s
 }
 
 // connectionKinds are the keys that ConnectionConfig knows.
-var connectionKinds = []string{"modbus", "mqtt"}
+var connectionKinds = []string{"modbus", "mqtt", "camera"}
 
 // DeviceConfig is one device: mostly a profile, a connection and an address.
 type DeviceConfig struct {
@@ -96,7 +101,7 @@ type DeviceConfig struct {
 	Revision   string                   `yaml:"revision" doc:"firmware revision of the profile; when not said, the one that the device tells, or the first"`
 	Connection string                   `yaml:"connection" doc:"id of the connection it is reached by"`
 	Unit       *int                     `yaml:"unit" doc:"Modbus unit id; the profile's factory setting when not said"`
-	Interval   time.Duration            `yaml:"interval" doc:"how often it is read" default:"5s"`
+	Interval   time.Duration            `yaml:"interval" doc:"how often it is read; 30s for cameras when not said" default:"5s"`
 	With       map[string]string        `yaml:"with,text" doc:"parameters of the profile" example:"{camera: gate}"`
 	Labels     map[string]string        `yaml:"labels,text" doc:"further labels of its series"`
 	Adjust     map[string]Adjust        `yaml:"adjust" doc:"corrections by point, in the quantity's canonical unit" example:"{air_temperature: {offset: -0.4}}"`
@@ -122,4 +127,8 @@ func DefaultConfig() Config {
 	}
 }
 
-const defaultInterval = 5 * time.Second
+// How often devices are read when edge.yaml does not say.
+const (
+	defaultInterval = 5 * time.Second
+	cameraInterval  = 30 * time.Second
+)

@@ -57,7 +57,7 @@ func (c *checker) filters(i int, dc *DeviceConfig, d *driver.Device) map[string]
 			cfg = c.cfg.Filters[pt.Quantity]
 			path = []any{"filters", pt.Quantity}
 		}
-		interval := readEvery(d, pt)
+		interval := seriesInterval(d, pt)
 		if !c.filterFaults(&cfg, interval, pt.IsText(), path...) {
 			continue
 		}
@@ -89,15 +89,6 @@ func (c *checker) filters(i int, dc *DeviceConfig, d *driver.Device) map[string]
 		specs[pt.ID] = spec
 	}
 	return specs
-}
-
-// readEvery is the time between the readings of a point that the configuration
-// asks for; 0 for those that come when the device likes.
-func readEvery(d *driver.Device, pt *profile.Point) time.Duration {
-	if pt.Topic != "" {
-		return 0
-	}
-	return max(d.Interval, pt.Interval)
 }
 
 // furtherPoints counts the series that filters add.

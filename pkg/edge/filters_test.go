@@ -33,7 +33,11 @@ func filtered(t *testing.T, d *driver.Device, specs map[string]filter.Spec) (*co
 var byException = filter.Spec{Changes: true, Deadband: filter.Deadband{Absolute: 1}, Silence: 60_000, Interval: 1000}
 
 func TestTheSchemaSaysWhatTheHubMustKnowOfAFilter(t *testing.T) {
-	d := testDevice("air", "pm", "wind", "rain", "plain")
+	d := testDevice("air", "pm", "wind", "rain", "plain", "slow")
+	for i := range d.Points {
+		d.Points[i].Topic = "" // polled
+	}
+	d.Points[4].Interval = 2500 * time.Millisecond
 	_, _, schema := filtered(t, d, map[string]filter.Spec{
 		"pm":   byException,
 		"wind": {Window: 60_000, Outputs: []filter.Output{{Aggregate: "mean"}, {Aggregate: "max"}}},
@@ -47,7 +51,7 @@ func TestTheSchemaSaysWhatTheHubMustKnowOfAFilter(t *testing.T) {
 	for _, s := range schema.Series {
 		got = append(got, told{s.Point, s.Interval, s.Silence})
 	}
-	want := []told{{"pm", 1000, 60_000}, {"wind", 60_000, 0}, {"rain", 10_000, 0}, {"plain", 1000, 0}, {"device_up", 1000, 0}, {"wind_max", 60_000, 0}}
+	want := []told{{"pm", 1000, 60_000}, {"wind", 60_000, 0}, {"rain", 10_000, 0}, {"plain", 1000, 0}, {"slow", 2000, 0}, {"device_up", 1000, 0}, {"wind_max", 60_000, 0}}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Error(diff)
 	}

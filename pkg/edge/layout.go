@@ -2,9 +2,11 @@ package edge
 
 import (
 	"maps"
+	"time"
 
 	"github.com/langbiang/langbiang/pkg/driver"
 	"github.com/langbiang/langbiang/pkg/filter"
+	"github.com/langbiang/langbiang/pkg/profile"
 	"github.com/langbiang/langbiang/pkg/telemetry"
 	"github.com/langbiang/langbiang/pkg/wire"
 )
@@ -48,7 +50,7 @@ func newLayout(plan *Plan) layout {
 			p := &d.Points[j]
 			s := telemetry.Series{
 				Device: uint32(i), Point: p.ID, Quantity: p.Quantity, Unit: plan.Quantities[p.Quantity].Unit,
-				Labels: d.Labels, Interval: d.Interval.Milliseconds(),
+				Labels: d.Labels, Interval: seriesInterval(d, p).Milliseconds(),
 			}
 			if p.IsText() {
 				s.Kind = telemetry.KindText
@@ -67,6 +69,17 @@ func newLayout(plan *Plan) layout {
 	l.series = l.schema.Series
 	l.last = make([]int64, len(l.series))
 	return l
+}
+
+// seriesInterval is the time between the readings of a point that the
+// configuration asks for. One that is worth reading less often than its device
+// has a multiple of the device's interval; one that comes when the device likes
+// has none but its profile's.
+func seriesInterval(d *driver.Device, p *profile.Point) time.Duration {
+	if p.Topic != "" {
+		return p.Interval
+	}
+	return d.Interval * max(1, p.Interval/max(d.Interval, 1))
 }
 
 // of returns the indexes of a device's series: from, and up to but without to.

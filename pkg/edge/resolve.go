@@ -8,6 +8,8 @@ import (
 	"strings"
 
 	"github.com/langbiang/langbiang/pkg/driver"
+	"github.com/langbiang/langbiang/pkg/driver/camera"
+	"github.com/langbiang/langbiang/pkg/driver/modbus"
 	"github.com/langbiang/langbiang/pkg/driver/mqtt"
 	"github.com/langbiang/langbiang/pkg/internal/strictyaml"
 	"github.com/langbiang/langbiang/pkg/profile"
@@ -79,10 +81,13 @@ func (c *checker) devices(plan *Plan, library *profile.Library) {
 		if d == nil || conn < 0 {
 			continue
 		}
-		if cn := &plan.Connections[conn]; cn.Source.Kind() == "modbus" {
+		switch cn := &plan.Connections[conn]; cn.Source.(type) {
+		case *modbus.Config:
 			c.modbusDevice(i, dc, d, cn, units)
-		} else {
-			c.otherDevice(i, dc, d, cn)
+		case *camera.Config:
+			c.cameraDevice(i, dc, d, cn)
+		default:
+			c.mqttDevice(i, dc, d, cn)
 		}
 		filters := c.filters(i, dc, d)
 		plan.Filters[d] = filters
@@ -149,7 +154,7 @@ func (c *checker) device(i int, dc *DeviceConfig, library *profile.Library) (*dr
 		}
 		resolved = r
 		d.Revision, d.With = r.Revision, r.With
-		d.Modbus, d.MQTT, d.Identify = p.Modbus, r.MQTT, r.Identify
+		d.Modbus, d.MQTT, d.Camera, d.Identify = p.Modbus, r.MQTT, r.Camera, r.Identify
 	} else if len(dc.Points) == 0 {
 		c.fault("needs a profile or points", "name a profile such as renke/cwt-uwd, or list points: here", "devices", i)
 	}
@@ -301,17 +306,37 @@ func (c *checker) modbusDevice(i int, dc *DeviceConfig, d *driver.Device, cn *Co
 	}
 }
 
-// otherDevice refuses Modbus points on a connection that is none.
-func (c *checker) otherDevice(i int, dc *DeviceConfig, d *driver.Device, cn *Connection) {
-	if dc.Unit != nil {
-		c.fault(fmt.Sprintf("connection %q is not Modbus", cn.ID), "remove unit, or choose a Modbus connection", "devices", i, "unit")
-	}
+// mqttDevice refuses points on a broker that are not published.
+func (c *checker) mqttDevice(i int, dc *DeviceConfig, d *driver.Device, cn *Connection) {
+	c.noUnit(i, dc, cn)
 	for j := range d.Points {
-		if a, _ := d.Points[j].Area(); a != profile.AreaNone {
+		switch d.Points[j].Protocol() {
+		case profile.ProtocolModbus:
 			c.fault(fmt.Sprintf("point %q is a register, but connection %q is not Modbus", d.Points[j].ID, cn.ID),
 				"choose a Modbus connection", "devices", i, "connection")
 			return
+		case profile.ProtocolCamera:
+			c.fault(fmt.Sprintf("point %q is one of a camera, but connection %q is a broker", d.Points[j].ID, cn.ID),
+				"choose a connection with camera:", "devices", i, "connection")
+			return
 		}
+	}
+}
+
+// cameraDevice checks what only a camera has.
+func (c *checker) cameraDevice(i int, dc *DeviceConfig, d *driver.Device, cn *Connection) {
+	c.noUnit(i, dc, cn)
+	if dc.Interval == 0 {
+		d.Interval = cameraInterval
+	}
+	for _, p := range camera.CheckDevice(d) {
+		c.fault(p.Msg, p.Hint, dotted([]any{"devices", i}, p.Field)...)
+	}
+}
+
+func (c *checker) noUnit(i int, dc *DeviceConfig, cn *Connection) {
+	if dc.Unit != nil {
+		c.fault(fmt.Sprintf("connection %q is not Modbus", cn.ID), "remove unit, or choose a Modbus connection", "devices", i, "unit")
 	}
 }
 
@@ -326,9 +351,12 @@ func pointIDs(points []profile.Point) []string {
 // describe is the device as the hub shows it.
 func describe(d *driver.Device, connection string) telemetry.Device {
 	address := d.With["camera"]
-	if a, _ := d.Points[0].Area(); a != profile.AreaNone {
+	switch p := d.Points[0].Protocol(); {
+	case p == profile.ProtocolModbus:
 		address = fmt.Sprintf("unit %d", d.Unit)
-	} else if address == "" {
+	case p == profile.ProtocolCamera:
+		address = camera.Host(d)
+	case address == "":
 		address = d.Points[0].Topic
 	}
 	revision := d.Revision

@@ -99,6 +99,7 @@ var ucum = map[string]struct{ dimension, name string }{
 	"mg/kg":  {"number", "milligram per kilogram"},
 	"/cm3":   {"1/length3", "per cubic centimetre"},
 	"/s":     {"1/time", "per second"},
+	"By":     {"bytes", "byte"},
 	"bit/s":  {"1/time", "bit per second"},
 	"Hz":     {"1/time", "hertz"},
 	"s":      {"time", "second"},

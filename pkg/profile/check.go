@@ -1,6 +1,7 @@
 package profile
 
 import (
+	"cmp"
 	"fmt"
 	"math"
 	"slices"
@@ -50,9 +51,13 @@ const (
 var (
 	types  = []string{"bool", "int16", "uint16", "int32", "uint32", "int64", "uint64", "float32", "float64", "bcd16", "bcd32", "string"}
 	orders = []string{"abcd", "cdab", "badc", "dcba"}
+
+	cameraWords = []string{
+		CameraAnswerTime, CameraCodec, CameraFrameRate, CameraBitRate, CameraPictureSize, CameraPictureAge, CameraDark, CameraFrozen,
+	}
 )
 
-// Protocol returns modbus or mqtt, by where the point says it is read from, or
+// Protocol returns modbus, mqtt or camera, by where the point says it is read from, or
 // "" when it says nothing.
 func (p *Point) Protocol() string {
 	if a, _ := p.Area(); a != AreaNone {
@@ -61,7 +66,20 @@ func (p *Point) Protocol() string {
 	if p.Topic != "" {
 		return ProtocolMQTT
 	}
+	if p.Camera != "" {
+		return ProtocolCamera
+	}
 	return ""
+}
+
+// OfStream reports whether a point of a camera comes from its stream, and not
+// from its snapshot.
+func (p *Point) OfStream() bool {
+	switch p.Camera {
+	case CameraAnswerTime, CameraCodec, CameraFrameRate, CameraBitRate:
+		return true
+	}
+	return false
 }
 
 // Conversion returns the linear function from the point's unit to its
@@ -213,16 +231,26 @@ func (c *checker) source() {
 			c.fail("topic", "", "%s", msg)
 		}
 	}
+	if pt.Camera != "" {
+		named = append(named, "camera")
+		c.among("camera", "measure of a camera", pt.Camera, cameraWords)
+		if text := pt.Camera == CameraCodec; text != pt.IsText() && slices.Contains(cameraWords, pt.Camera) {
+			c.fail("kind", "write kind: text for codec, and for nothing else", "%s is no %s", pt.Camera, cmp.Or(pt.Kind, KindNumber))
+		}
+	}
 	switch {
 	case len(named) == 0:
-		c.fail("", "name one of coil, discrete, holding, input (Modbus) or topic (MQTT)", "says nowhere to read it from")
+		c.fail("", "name one of coil, discrete, holding, input (Modbus), topic (MQTT) or camera", "says nowhere to read it from")
 		return
 	case len(named) > 1:
 		c.fail(named[1], "keep one", "read from %s at once", strings.Join(named, " and "))
 	}
-	if pt.Protocol() == ProtocolMQTT {
+	switch pt.Protocol() {
+	case ProtocolMQTT:
 		c.mqttOnly()
 		return
+	case ProtocolCamera:
+		c.noRegister("a camera")
 	}
 	if pt.Path != "" {
 		c.fail("path", "leave it away", "a path is for a topic")
@@ -234,12 +262,18 @@ func (c *checker) mqttOnly() {
 	if _, err := ParsePath(pt.Path); err != nil && !strings.Contains(pt.Path, "{") {
 		c.fail("path", "", "%s", err)
 	}
+	c.noRegister("a topic")
+}
+
+// noRegister refuses what only a register has.
+func (c *checker) noRegister(what string) {
+	pt := c.pt
 	for _, f := range []struct {
 		name string
 		set  bool
 	}{{"type", pt.Type != ""}, {"order", pt.Order != ""}, {"bit", pt.Bit != nil}, {"length", pt.Length != 0}} {
 		if f.set {
-			c.fail(f.name, "leave it away", "%s is for registers, not for a topic", f.name)
+			c.fail(f.name, "leave it away", "%s is for registers, not for %s", f.name, what)
 		}
 	}
 }

@@ -26,6 +26,7 @@ type Fixture struct {
 	Holding  map[string][]uint16 `yaml:"holding" doc:"registers from an address on: {500: [0x0017, 2]}"`
 	Input    map[string][]uint16 `yaml:"input" doc:"registers from an address on"`
 	Messages []Message           `yaml:"messages" doc:"MQTT messages in their order"`
+	Camera   map[string]string   `yaml:"camera,text" doc:"what is measured of a camera, by its word"`
 	Readings map[string]float64  `yaml:"readings" doc:"values by point, in the canonical unit"`
 	Texts    map[string]string   `yaml:"texts,text" doc:"texts by point"`
 	Bad      map[string]string   `yaml:"bad" doc:"reasons by point, not_fitted for example"`
@@ -145,6 +146,7 @@ type fixtureCheck struct {
 type state struct {
 	images   map[Area]map[int]uint16
 	messages []Message
+	camera   map[string]string
 	at       int64
 	counts   map[string]*Count
 	order    Order
@@ -159,7 +161,7 @@ func (c *fixtureCheck) one(i int, f *Fixture) {
 	if f.Name == "" || f.Source == "" {
 		c.fail(at(), "name and source must be set", "")
 	}
-	st := state{images: map[Area]map[int]uint16{}, messages: f.Messages, counts: map[string]*Count{}, order: c.p.Modbus.Order}
+	st := state{images: map[Area]map[int]uint16{}, messages: f.Messages, camera: f.Camera, counts: map[string]*Count{}, order: c.p.Modbus.Order}
 	load := func(coil, discrete, holding, input map[string][]uint16, at func(...any) []any) {
 		for _, a := range []struct {
 			area Area
@@ -304,6 +306,15 @@ func (c *fixtureCheck) read(pt *Point, st *state) (o outcome, ok bool) {
 	}
 	count := st.counts[pt.ID]
 	area, addr := pt.Area()
+	if pt.Protocol() == ProtocolCamera {
+		v, ok := st.camera[pt.Camera]
+		if !ok {
+			return o, false
+		}
+		o.value, o.text, o.q = Value(pt, conv, v)
+		o.ok = true
+		return o, true
+	}
 	if area == AreaNone {
 		for _, m := range st.messages {
 			if !topicFits(pt.Topic, m.Topic) {

@@ -43,6 +43,7 @@ func ParseProfile(id, file string, data []byte, q telemetry.Quantities) (*Profil
 	r.identity()
 	r.line()
 	r.broker()
+	r.camera()
 	r.params()
 	r.points()
 	r.revisions()
@@ -108,16 +109,16 @@ func (r *reader) identity() {
 		r.need(c.Source, "caveats", i, "source")
 	}
 	if p.Protocol == "" {
-		r.fail([]any{"protocol"}, "must be set", "write modbus or mqtt")
+		r.fail([]any{"protocol"}, "must be set", "write modbus, mqtt or camera")
 	} else {
-		r.among([]any{"protocol"}, "protocol", p.Protocol, []string{ProtocolModbus, ProtocolMQTT})
+		r.among([]any{"protocol"}, "protocol", p.Protocol, []string{ProtocolModbus, ProtocolMQTT, ProtocolCamera})
 	}
 }
 
 // line checks the Modbus defaults.
 func (r *reader) line() {
-	if r.doc.Has("modbus") && r.p.Protocol == ProtocolMQTT {
-		r.fail([]any{"modbus"}, "an MQTT profile has no modbus settings", "leave it away")
+	if r.doc.Has("modbus") && r.p.Protocol != ProtocolModbus && r.p.Protocol != "" {
+		r.fail([]any{"modbus"}, "a profile of "+r.p.Protocol+" has no modbus settings", "leave it away")
 		return
 	}
 	m := r.p.Modbus
@@ -148,10 +149,29 @@ func (r *reader) line() {
 	}
 }
 
+// camera checks where the camera is.
+func (r *reader) camera() {
+	if r.p.Protocol != ProtocolCamera {
+		if r.doc.Has("camera") && r.p.Protocol != "" {
+			r.fail([]any{"camera"}, "a profile of "+r.p.Protocol+" has no camera settings", "leave it away")
+		}
+		return
+	}
+	if r.p.Camera == (CameraDefaults{}) {
+		r.fail([]any{"camera"}, "says nowhere to find the camera", "write camera: {rtsp: rtsp://{host}/stream1} and host: below with:")
+	}
+	for i := range r.p.Points {
+		pt := &r.p.Points[i]
+		if pt.Camera != "" && (pt.OfStream() && r.p.Camera.RTSP == "" || !pt.OfStream() && r.p.Camera.Snapshot == "") {
+			r.fail([]any{"points", i, "camera"}, pt.Camera+" needs an address that camera: does not give", "")
+		}
+	}
+}
+
 // broker checks the MQTT defaults.
 func (r *reader) broker() {
-	if r.doc.Has("mqtt") && r.p.Protocol == ProtocolModbus {
-		r.fail([]any{"mqtt"}, "a Modbus profile has no mqtt settings", "leave it away")
+	if r.doc.Has("mqtt") && r.p.Protocol != ProtocolMQTT && r.p.Protocol != "" {
+		r.fail([]any{"mqtt"}, "a profile of "+r.p.Protocol+" has no mqtt settings", "leave it away")
 		return
 	}
 	m := r.p.MQTT
@@ -239,6 +259,8 @@ func (r *reader) params() {
 	if t := r.p.MQTT.Time; t != nil {
 		use(t.Path, "mqtt", "time", "path")
 	}
+	use(r.p.Camera.RTSP, "camera", "rtsp")
+	use(r.p.Camera.Snapshot, "camera", "snapshot")
 	for _, name := range slices.Sorted(maps.Keys(r.p.With)) {
 		use(r.p.With[name].Default, "with", name, "default")
 	}
@@ -254,7 +276,7 @@ func (r *reader) param(name string, used bool) {
 		r.fail([]any{"with", name}, fmt.Sprintf("bad name %q", name), "use a-z, 0-9 and _, beginning with a letter")
 	}
 	if !used {
-		r.fail([]any{"with", name}, "stands in no topic and no path", "write {"+name+"} where it belongs")
+		r.fail([]any{"with", name}, "stands in no topic, path or address", "write {"+name+"} where it belongs")
 	}
 	if param.Type == "" {
 		param.Type = paramString

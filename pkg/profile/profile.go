@@ -16,9 +16,10 @@ type Profile struct {
 	Tested   string               `yaml:"tested" doc:"document, capture or device: what the profile was checked against"`
 	Links    []string             `yaml:"links" doc:"the documents it comes from"`
 	Caveats  []Caveat             `yaml:"caveats" doc:"what surprises, with its source"`
-	Protocol string               `yaml:"protocol" doc:"modbus or mqtt"`
+	Protocol string               `yaml:"protocol" doc:"modbus, mqtt or camera"`
 	Modbus   ModbusDefaults       `yaml:"modbus" doc:"how the model is found on its line, and its limits"`
 	MQTT     MQTTDefaults         `yaml:"mqtt" doc:"availability and time of an MQTT device"`
+	Camera   CameraDefaults       `yaml:"camera" doc:"where a camera is found"`
 	With     map[string]Parameter `yaml:"with" doc:"parameters that a device of this profile may set"`
 	Match    []Match              `yaml:"match" doc:"what must hold for a device to be this model; one with version: tells the firmware"`
 	Points   []Point              `yaml:"points" doc:"what it measures; shared by all revisions"`
@@ -54,6 +55,12 @@ type MQTTDefaults struct {
 	ExpectEvery  time.Duration `yaml:"expect_every" doc:"longest silence before the device counts as down"`
 	Time         *DeviceTime   `yaml:"time" doc:"use the device's own time instead of the time of arrival"`
 	Partial      bool          `yaml:"partial" doc:"payloads hold only what changed: a field that is not in them says nothing; otherwise it is a bad reading (missing)" default:"false"`
+}
+
+// CameraDefaults say where a camera is; one of both is enough.
+type CameraDefaults struct {
+	RTSP     string `yaml:"rtsp" doc:"address of the stream, rtsp:// or rtsps://, with {parameter} places and without a user"`
+	Snapshot string `yaml:"snapshot" doc:"address of a picture, http:// or https://, with {parameter} places and without a user"`
 }
 
 // Availability is a topic on which a device, or its last will, says how it is.
@@ -130,6 +137,20 @@ const (
 const (
 	ProtocolModbus = "modbus"
 	ProtocolMQTT   = "mqtt"
+	ProtocolCamera = "camera"
+)
+
+// What a camera point can be. Times are in seconds, rates per second, sizes in
+// bytes; dark and frozen are 0 or 1.
+const (
+	CameraAnswerTime  = "answer_time"  // until it answered the first request
+	CameraCodec       = "codec"        // text: H264
+	CameraFrameRate   = "frame_rate"   // frames of a short sample
+	CameraBitRate     = "bit_rate"     // bits of a short sample
+	CameraPictureSize = "picture_size" // bytes of the snapshot
+	CameraPictureAge  = "picture_age"  // of the snapshot, as the camera says
+	CameraDark        = "dark"         // there is nothing to see in the snapshot
+	CameraFrozen      = "frozen"       // the snapshots have not changed for a while
 )
 
 // Type is how the raw bits of a Modbus point are read.
@@ -174,6 +195,8 @@ type Point struct {
 
 	Topic string `yaml:"topic" doc:"MQTT topic filter, with {parameter} places"`
 	Path  string `yaml:"path" doc:"where in a JSON payload the value stands; empty: the payload itself"`
+
+	Camera string `yaml:"camera" doc:"what of a camera: answer_time (s), codec (text), frame_rate (/s), bit_rate (bit/s), picture_size (By), picture_age (s), dark or frozen (0 or 1)"`
 
 	Before    float64            `yaml:"before" doc:"added to the raw value before scaling"`
 	Scale     *float64           `yaml:"scale" doc:"factor; 1 when not said"`

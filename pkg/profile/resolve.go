@@ -67,6 +67,12 @@ func (p *Profile) ResolveMQTT(with map[string]string) MQTTDefaults {
 	return m
 }
 
+// ResolveCamera returns where the camera is, with the parameters filled in. With
+// is what Resolve returned.
+func (p *Profile) ResolveCamera(with map[string]string) CameraDefaults {
+	return CameraDefaults{RTSP: fill(p.Camera.RTSP, with, nil), Snapshot: fill(p.Camera.Snapshot, with, nil)}
+}
+
 func (p *Profile) revision(id string) (*Revision, *PointError) {
 	if len(p.Firmware) == 0 {
 		if id != "" {

@@ -179,6 +179,7 @@ type Resolved struct {
 	Revision string            // the pinned one, or the first
 	With     map[string]string // all parameters, defaults included
 	MQTT     MQTTDefaults
+	Camera   CameraDefaults
 
 	// Identify tells which of Revisions the device is. It is nil, and Revisions
 	// are empty, when the device pins one or the profile cannot tell. Otherwise
@@ -201,7 +202,7 @@ func (p *Profile) ResolveDevice(revision string, with map[string]string) (*Resol
 	if err != nil {
 		return nil, err
 	}
-	r := &Resolved{Points: points, Revision: rev, With: with2, MQTT: p.ResolveMQTT(with2)}
+	r := &Resolved{Points: points, Revision: rev, With: with2, MQTT: p.ResolveMQTT(with2), Camera: p.ResolveCamera(with2)}
 	if revision != "" {
 		return r, nil
 	}
