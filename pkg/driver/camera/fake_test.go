@@ -209,7 +209,7 @@ func (c *rtspCamera) play(ctx context.Context, conn net.Conn) {
 		return write(conn, append(b, payload...))
 	}
 	for n := 0; ; n++ {
-		ok := true
+		var ok bool
 		switch {
 		case c.pictures && n%5 == 3: // a key frame in three parts
 			part := func(flag byte) []byte { return append([]byte{0x7c, flag | 5}, make([]byte, 998)...) }

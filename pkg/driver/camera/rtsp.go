@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"net/url"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -79,7 +80,7 @@ func probeRTSP(ctx context.Context, cfg *Config, u *url.URL, l login, sample tim
 	if media == nil {
 		return s, failuref(telemetry.ReasonMissing, "%s offers no video at that path", host), failure{}
 	}
-	s.codec = fmt.Codec()
+	s.codec = codecOf(fmt)
 	if sample == 0 {
 		return s, failure{}, failure{}
 	}
@@ -155,6 +156,15 @@ func video(desc *description.Session) (*description.Media, format.Format) {
 	return nil, nil
 }
 
+// codecOf is the name that the description gives the codec.
+func codecOf(f format.Format) string {
+	name, _, _ := strings.Cut(f.RTPMap(), "/")
+	if name == "" || len(name) > 32 {
+		return "unknown"
+	}
+	return strings.ToUpper(name)
+}
+
 // sampled is what a sample of a stream gave. Frames 0 is a stream without
 // pictures.
 type sampled struct {
@@ -184,7 +194,7 @@ type sampler struct {
 }
 
 func newSampler(f format.Format, length time.Duration) *sampler {
-	return &sampler{codec: f.Codec(), clock: float64(f.ClockRate()), length: length, done: make(chan struct{}), began: make(chan struct{})}
+	return &sampler{codec: codecOf(f), clock: float64(f.ClockRate()), length: length, done: make(chan struct{}), began: make(chan struct{})}
 }
 
 // take is called by the library for each packet.
