@@ -99,7 +99,7 @@ var unitTable = []struct {
 	{"VA", 1, 0, "V.A VA"},
 	{"VA", 1000, 0, "kV.A kVA"},
 	{"var", 1, 0, "{var} var"},
-	{"var", 1000, 0, "k{var} kvar"},
+	{"var", 1000, 0, "kvar"},
 	{"Wh", 1, 0, "W.h Wh"},
 	{"Wh", 1000, 0, "kW.h kWh"},
 	{"Wh", 1e6, 0, "MW.h MWh"},
@@ -113,7 +113,7 @@ var unitTable = []struct {
 	{"Hz", 1000, 0, "kHz"},
 	{"Hz", 1e6, 0, "MHz"},
 	{"dB", 1, 0, "dB dB(A) dBA dB(C) dB[SPL]"},
-	{"dBm", 1, 0, "dB[mW] dBm"},
+	{"dBm", 1, 0, "dB{mW} dB[mW] dBm"},
 
 	{"deg", 1, 0, "deg ° degree degrees"},
 	{"deg", 180 / math.Pi, 0, "rad"},
@@ -122,7 +122,7 @@ var unitTable = []struct {
 	{"S/m", 0.1, 0, "mS/cm dS/m"},
 	{"S/m", 0.001, 0, "mS/m"},
 	{"[pH]", 1, 0, "[pH] pH"},
-	{"[NTU]", 1, 0, "[NTU] {NTU} NTU"},
+	{"{NTU}", 1, 0, "{NTU} NTU"},
 
 	{"s", 1, 0, "s sec second seconds"},
 	{"s", 1e-6, 0, "us µs"},
@@ -251,7 +251,7 @@ func UnitSymbol(ucum string) string {
 		return "°"
 	case "ug/m3":
 		return "µg/m³"
-	case "dB[mW]":
+	case "dB{mW}", "dB[mW]":
 		return "dBm"
 	case "dB[SPL]":
 		return "dB"

@@ -47,7 +47,7 @@ func TestUnitsOfOneDimensionConvert(t *testing.T) {
 		{"MWh", "kWh", 1, 1000},
 		{"kJ", "Wh", 3600, 1000},
 		{"dB(A)", "dB", 48.2, 48.2},
-		{"dBm", "dB[mW]", -71, -71},
+		{"dBm", "dB{mW}", -71, -71},
 		{"rad", "deg", math.Pi, 180},
 		{"mS/cm", "uS/cm", 1.413, 1413},
 		{"fps", "/s", 25, 25},
@@ -72,7 +72,7 @@ func TestUnitsOfDifferentDimensionsDoNotConvert(t *testing.T) {
 		{"ppm", "ug/m3"},
 		{"m", "m/s"},
 		{"lx", "W/m2"},
-		{"dB", "dB[mW]"},
+		{"dB", "dB{mW}"},
 		{"W", "Wh"},
 		{"VA", "W"},
 		{"mm", "mm/h"},
@@ -132,7 +132,7 @@ func TestDecimalUnitsHaveDecimalFactors(t *testing.T) {
 func TestUnitsAreShownAsPeopleWriteThem(t *testing.T) {
 	for ucum, want := range map[string]string{
 		"Cel": "°C", "ug/m3": "µg/m³", "%": "%", "[ppm]": "ppm", "kW.h": "kWh", "m3/s": "m³/s", "{count}": "", "1": "",
-		"dB[SPL]": "dB", "dB[mW]": "dBm", "deg": "°", "[pH]": "", "uS/cm": "µS/cm", "mm/h": "mm/h", "{vehicle}/h": "/h",
+		"dB[SPL]": "dB", "dB{mW}": "dBm", "deg": "°", "[pH]": "", "uS/cm": "µS/cm", "mm/h": "mm/h", "{vehicle}/h": "/h",
 	} {
 		if got := telemetry.UnitSymbol(ucum); got != want {
 			t.Errorf("%s is shown as %q, want %q", ucum, got, want)
