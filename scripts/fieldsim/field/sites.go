@@ -115,6 +115,8 @@ func (f *Field) climate(line, device string, id byte, room trace, a *air) *unit 
 		{name: "relative_humidity", area: inputs, addr: 2, scale: 0.1, value: func(r int) float64 { return 0.7 * a.humidity(r) }},
 		{name: "address", area: holdings, addr: 0x0101, scale: 1, value: func(int) float64 { return float64(id) }},
 		{name: "baud", area: holdings, addr: 0x0102, scale: 1, value: func(int) float64 { return 9600 }},
+		{name: "temperature_correction", area: holdings, addr: 0x0103, scale: 0.1, value: func(int) float64 { return 0 }},
+		{name: "humidity_correction", area: holdings, addr: 0x0104, scale: 0.1, value: func(int) float64 { return 0 }},
 	}}
 }
 
