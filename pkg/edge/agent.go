@@ -33,25 +33,26 @@ const drainTime = time.Second
 
 // Agent is an opened agent. Open, then Run once, then Close.
 type Agent struct {
-	plan     *Plan                // as it was opened; settings beside the devices hold until it is closed
-	now      atomic.Pointer[Plan] // what it reads
-	pace     pace
-	logger   *slog.Logger
-	metrics  *prometheus.Registry
-	log      *buffer.Log
-	clock    *clock.Clock
-	boots    *bootTimes
-	collect  *collector
-	recorder *recorder
-	uplink   *uplink.Uplink
-	drivers  map[string]driver.Driver // by connection, until Run has them
-	totals   *totals
-	reloads  chan reload
-	bands    atomic.Uint32 // id of the bands that the collector watches; 0: none
-	http     net.Listener
-	control  net.Listener // nil: the socket could not be made
-	version  string
-	started  time.Time
+	plan        *Plan                // as it was opened; settings beside the devices hold until it is closed
+	now         atomic.Pointer[Plan] // what it reads
+	pace        pace
+	logger      *slog.Logger
+	metrics     *prometheus.Registry
+	log         *buffer.Log
+	clock       *clock.Clock
+	boots       *bootTimes
+	collect     *collector
+	recorder    *recorder
+	uplink      *uplink.Uplink
+	drivers     map[string]driver.Driver // by connection, until Run has them
+	totals      *totals
+	maintenance *maintenance
+	reloads     chan reload
+	bands       atomic.Uint32 // id of the bands that the collector watches; 0: none
+	http        net.Listener
+	control     net.Listener // nil: the socket could not be made
+	version     string
+	started     time.Time
 }
 
 // Open prepares an agent: takes the data folder, begins an epoch, makes the
@@ -106,6 +107,8 @@ func Open(plan *Plan, version string, logger *slog.Logger) (a *Agent, err error)
 	}
 	first := newLayout(plan)
 	a.collect = newCollector(first, a.clock, logger)
+	a.maintenance = newMaintenance(a.log, logger)
+	a.collect.maintenance = a.maintenance
 	a.totals = newTotals(a.log, logger)
 	a.recorder, err = newRecorder(a.log, a.collect, first.schema, a.totals, begun, end.pos, a.clock.BootID(), logger)
 	if err != nil {

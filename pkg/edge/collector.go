@@ -40,10 +40,11 @@ type heldReading struct {
 // over what has come in as the content of a frame. Safe for concurrent use; no
 // call waits for anything but the lock.
 type collector struct {
-	clock  timekeeper
-	logger *slog.Logger
-	full   chan struct{} // receives when a frame should be cut early
-	urgent chan struct{} // receives when what is pending must be sent and committed at once
+	clock       timekeeper
+	maintenance *maintenance // nil: nobody works on anything
+	logger      *slog.Logger
+	full        chan struct{} // receives when a frame should be cut early
+	urgent      chan struct{} // receives when what is pending must be sent and committed at once
 
 	mu sync.Mutex
 	layout
@@ -107,7 +108,11 @@ func (c *collector) Put(d *driver.Device, at time.Time, samples []driver.Sample)
 	}
 	c.ticket++
 	stamp := c.stamp()
+	maintained := c.maintained(d, stamp)
 	for _, s := range samples {
+		if maintained {
+			s.Quality = marked(s.Quality)
+		}
 		i := first + uint32(s.Point)
 		t := stamp
 		if lag := c.series[i].MaxLag; lag > 0 && !at.IsZero() && c.trusted {
@@ -118,6 +123,10 @@ func (c *collector) Put(d *driver.Device, at time.Time, samples []driver.Sample)
 	}
 	c.signal()
 	return c.ticket
+}
+
+func (c *collector) maintained(d *driver.Device, now int64) bool {
+	return c.maintenance != nil && c.maintenance.of(d.ID, now) > 0
 }
 
 // stamp returns the time of a reading that arrives now: later than the
@@ -207,8 +216,12 @@ func (c *collector) Status(d *driver.Device, up bool, reason telemetry.Reason, d
 	if up {
 		v = 1
 	}
+	q := telemetry.NewQuality(telemetry.Good, reason)
+	if c.maintained(d, stamp) {
+		q = marked(q)
+	}
 	c.ticket++
-	c.add(first+uint32(len(d.Points)), stamp, driver.Sample{Value: v, Quality: telemetry.NewQuality(telemetry.Good, reason)})
+	c.add(first+uint32(len(d.Points)), stamp, driver.Sample{Value: v, Quality: q})
 	c.signal()
 }
 
@@ -315,6 +328,9 @@ func (c *collector) shift(offset int64) {
 	}
 	for _, f := range c.filters {
 		f.Shift(offset)
+	}
+	if c.maintenance != nil {
+		c.maintenance.shift(offset)
 	}
 	for _, st := range c.up {
 		st.since += offset

@@ -23,6 +23,7 @@ import (
 //
 //	GET  /status?device=ID   the [status]; without a device of all of them
 //	POST /reload             the configuration is read anew: [Reloaded]
+//	POST /maintain?device=ID&for=30m   the time at which it ends
 //
 // What it refuses it answers with 422 and the reason as text.
 
@@ -55,19 +56,32 @@ func listenControl(dataDir string, logger *slog.Logger) net.Listener {
 func (a *Agent) serveControl(ctx context.Context) error {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /status", func(w http.ResponseWriter, r *http.Request) {
-		w.Header().Set("Content-Type", "application/json")
-		_ = json.NewEncoder(w).Encode(a.status(r.URL.Query().Get("device"))) // a client that has gone needs no answer
+		answer(w, a.status(r.URL.Query().Get("device")), nil)
 	})
 	mux.HandleFunc("POST /reload", func(w http.ResponseWriter, r *http.Request) {
 		out, err := a.Reload(r.Context())
+		answer(w, out, err)
+	})
+	mux.HandleFunc("POST /maintain", func(w http.ResponseWriter, r *http.Request) {
+		length, err := time.ParseDuration(r.URL.Query().Get("for"))
 		if err != nil {
-			http.Error(w, err.Error(), http.StatusUnprocessableEntity)
+			answer(w, nil, err)
 			return
 		}
-		w.Header().Set("Content-Type", "application/json")
-		_ = json.NewEncoder(w).Encode(out) // a client that has gone needs no answer
+		until, err := a.Maintain(r.URL.Query().Get("device"), length)
+		answer(w, until, err)
 	})
 	return serveUntil(ctx, a.control, mux)
+}
+
+// answer writes v, or why there is none.
+func answer(w http.ResponseWriter, v any, err error) {
+	if err != nil {
+		http.Error(w, err.Error(), http.StatusUnprocessableEntity)
+		return
+	}
+	w.Header().Set("Content-Type", "application/json")
+	_ = json.NewEncoder(w).Encode(v) // a client that has gone needs no answer
 }
 
 // askTimeout bounds a question to a running agent. A reload waits for drivers that

@@ -285,9 +285,18 @@ func printStatus(w io.Writer, s *status, now time.Time) error {
 		if d.Revision != "" {
 			profile += " " + d.Revision
 		}
-		line("%s\t%s\t%s\t%s\t%s %s\t%s", d.ID, d.word(), age(d.Since, now), profile, d.Connection, d.Address, d.Detail+firstLine(d.Disabled))
+		line("%s\t%s\t%s\t%s\t%s %s\t%s", d.ID, d.word(), age(d.Since, now), profile, d.Connection, d.Address, d.remark())
 	}
 	return t.Flush()
+}
+
+// remark is what there is to say of the device beside its state.
+func (d *deviceStatus) remark() string {
+	text := d.Detail + firstLine(d.Disabled)
+	if !d.Maintenance.IsZero() {
+		text = strings.TrimSuffix("in maintenance until "+d.Maintenance.Local().Format(time.TimeOnly)+"; "+text, "; ")
+	}
+	return text
 }
 
 // word is the state of the device in a word.

@@ -62,18 +62,20 @@ type connectionStatus struct {
 
 // deviceStatus is one device with its newest values.
 type deviceStatus struct {
-	ID         string        `json:"id"`
-	Profile    string        `json:"profile,omitempty"`
-	Revision   string        `json:"revision,omitempty"`
-	Connection string        `json:"connection"`
-	Address    string        `json:"address"`
-	Interval   string        `json:"interval"`
-	Up         *bool         `json:"up"` // nil: not heard of yet
-	Since      time.Time     `json:"since,omitzero"`
-	Reason     string        `json:"reason,omitempty"`
-	Detail     string        `json:"detail,omitempty"` // one sentence
-	Disabled   string        `json:"disabled,omitempty"`
-	Points     []pointStatus `json:"points"`
+	ID         string    `json:"id"`
+	Profile    string    `json:"profile,omitempty"`
+	Revision   string    `json:"revision,omitempty"`
+	Connection string    `json:"connection"`
+	Address    string    `json:"address"`
+	Interval   string    `json:"interval"`
+	Up         *bool     `json:"up"` // nil: not heard of yet
+	Since      time.Time `json:"since,omitzero"`
+	Reason     string    `json:"reason,omitempty"`
+	Detail     string    `json:"detail,omitempty"` // one sentence
+	Disabled   string    `json:"disabled,omitempty"`
+	// Maintenance is the time until which a technician works on it.
+	Maintenance time.Time     `json:"maintenance,omitzero"`
+	Points      []pointStatus `json:"points"`
 }
 
 // pointStatus is the newest value of a point, in its canonical unit.
@@ -190,6 +192,11 @@ func (a *Agent) status(only string) status {
 		log.Oldest = time.UnixMilli(st.OldestTime)
 	}
 	s.Connections, s.Devices = describeDevices(a.now.Load(), agentNewest{a}, only)
+	for i := range s.Devices {
+		if until := a.maintenance.of(s.Devices[i].ID, t.Ms); until > 0 {
+			s.Devices[i].Maintenance = time.UnixMilli(until)
+		}
+	}
 	return s
 }
 
