@@ -49,7 +49,8 @@ lint: $(TOOLS)/golangci-lint-$(GOLANGCI) ## vet, staticcheck and the house style
 cross: ## build for the other machines
 	for a in arm arm64 386; do GOOS=linux GOARCH=$$a GOARM=7 $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o $(BIN)/linux-$$a/ ./cmd/... || exit 1; done
 
-docs: ## write docs/configuration.md from the types
+docs: ## write docs/configuration.md and the schemas in configs/schema from the types
+	$(GO) run ./scripts/schemas
 	$(GO) test ./pkg/edge ./pkg/hub -run ConfigurationReference -update-docs
 
 tidy: ## go mod tidy

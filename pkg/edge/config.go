@@ -132,3 +132,9 @@ const (
 	defaultInterval = 5 * time.Second
 	cameraInterval  = 30 * time.Second
 )
+
+// Schemas returns the JSON Schemas of this package's files by name, see
+// scripts/schemas.
+func Schemas() map[string]any {
+	return map[string]any{"edge": strictyaml.Schema("edge.yaml, the configuration of a Langbiang agent", Config{})}
+}

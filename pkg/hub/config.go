@@ -77,6 +77,11 @@ func DefaultConfig() Config {
 	}
 }
 
+// SitesFile is sites.yaml.
+type SitesFile struct {
+	Sites []Site `yaml:"sites" doc:"the places"`
+}
+
 // Site is a commune-level place.
 type Site struct {
 	ID       string         `yaml:"id,text" json:"id" doc:"administrative code or slug"`
@@ -86,4 +91,13 @@ type Site struct {
 	Lon      float64        `yaml:"lon" json:"lon" doc:"longitude, degrees"`
 	Former   []string       `yaml:"former" json:"former" doc:"former codes or names"`
 	Edges    []string       `yaml:"edges" json:"edges" doc:"ids of the edges that stand here, whatever they say themselves"`
+}
+
+// Schemas returns the JSON Schemas of this package's files by name, see
+// scripts/schemas.
+func Schemas() map[string]any {
+	return map[string]any{
+		"hub":   strictyaml.Schema("hub.yaml, the configuration of a Langbiang hub", Config{}),
+		"sites": strictyaml.Schema("sites.yaml, the places of a Langbiang hub", SitesFile{}),
+	}
 }

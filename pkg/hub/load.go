@@ -163,9 +163,7 @@ func (c *checker) sites(cfg *Config) []Site {
 		c.errs = append(c.errs, errs...)
 		return nil
 	}
-	var file struct {
-		Sites []Site `yaml:"sites"`
-	}
+	var file SitesFile
 	c.errs = append(c.errs, doc.Decode(&file)...)
 	ids, edges := map[string]int{}, map[string]string{}
 	for i, s := range file.Sites {
