@@ -5,11 +5,14 @@
 package main
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
+	"io/fs"
 	"maps"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"github.com/langbiang/langbiang/pkg/edge"
 	"github.com/langbiang/langbiang/pkg/hub"
@@ -17,7 +20,11 @@ import (
 )
 
 func main() {
-	if err := write("configs/schema"); err != nil {
+	err := write("configs/schema")
+	if err == nil {
+		err = address("firmware-profiles")
+	}
+	if err != nil {
 		fmt.Fprintln(os.Stderr, "schemas:", err)
 		os.Exit(1)
 	}
@@ -51,4 +58,26 @@ func write(dir string) error {
 		}
 	}
 	return nil
+}
+
+// address leads editors from every profile and fixture below dir to its schema.
+func address(dir string) error {
+	return filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
+		name := "profile"
+		switch {
+		case err != nil || d.IsDir() || !strings.HasSuffix(path, ".yaml") || d.Name() == "quantities.yaml":
+			return err
+		case strings.HasSuffix(path, ".fixtures.yaml"):
+			name = "fixtures"
+		}
+		data, err := os.ReadFile(path)
+		if err != nil || bytes.HasPrefix(data, []byte("# yaml-language-server:")) {
+			return err
+		}
+		schema, err := filepath.Rel(filepath.Dir(path), filepath.Join("configs/schema", name+".json"))
+		if err != nil {
+			return err
+		}
+		return os.WriteFile(path, append([]byte("# yaml-language-server: $schema="+filepath.ToSlash(schema)+"\n"), data...), 0o644)
+	})
 }
