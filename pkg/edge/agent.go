@@ -101,7 +101,11 @@ func Open(plan *Plan, version string, logger *slog.Logger) (a *Agent, err error)
 	if a.boots, err = newBootTimes(a.log, a.clock, end); err != nil {
 		return a, err
 	}
-	begun, err := beginEpoch(a.log, logger)
+	now := int64(0)
+	if t := a.clock.Now(); t.Trusted {
+		now = t.Ms
+	}
+	begun, err := beginEpoch(a.log, now, logger)
 	if err != nil {
 		return a, err
 	}

@@ -73,7 +73,10 @@ func newBootTimes(log bootLog, c bootClock, end logEnd) (*bootTimes, error) {
 	}
 	name := hex.EncodeToString(end.boot[:])
 	if b.find(name) == nil {
-		return b, b.keep(bootTime{Boot: name, Estimated: true, End: end.untimed})
+		t := bootTime{Boot: name, Estimated: true, End: end.untimed}
+		if b.keep(t) != nil {
+			b.known = append(b.known, t) // the disk refuses: it goes along with the next
+		}
 	}
 	return b, nil
 }

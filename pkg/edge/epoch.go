@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math"
 
 	"github.com/langbiang/langbiang/pkg/buffer"
 	"github.com/langbiang/langbiang/pkg/wire"
@@ -16,6 +17,9 @@ const (
 	instanceKey = "instance"
 	startsKey   = "starts"
 )
+
+// startsSince is 2020-01-01 in ms: where start numbers made from the time count from.
+const startsSince = 1577836800000
 
 // epochStart is an epoch that has begun.
 type epochStart struct {
@@ -29,7 +33,10 @@ type epochStart struct {
 // gives this start an epoch that was never used, on disk before its first frame.
 // A disk that refuses does not keep the agent from reading devices: the log holds
 // the newest frames in memory then. Without any identity on disk it cannot start.
-func beginEpoch(log *buffer.Log, logger *slog.Logger) (s epochStart, err error) {
+// While the disk refuses the counter, the next start would take the same number
+// and look to the hub like one from an old disk image; now, in ms, or 0 if nobody
+// knows, gives a number that no start has had.
+func beginEpoch(log *buffer.Log, now int64, logger *slog.Logger) (s epochStart, err error) {
 	id, ok := log.Meta(instanceKey)
 	if !ok || len(id) != len(s.epoch.Instance) {
 		id = make([]byte, len(s.epoch.Instance))
@@ -59,6 +66,9 @@ func beginEpoch(log *buffer.Log, logger *slog.Logger) (s epochStart, err error) 
 	s.epoch.Random = binary.BigEndian.Uint32(r[:])
 	if err := s.save(log); err != nil {
 		s.unsaved = true
+		if seconds := (now - startsSince) / 1000; seconds > int64(s.epoch.Start) && seconds < math.MaxUint32/2 {
+			s.epoch.Start = uint32(seconds)
+		}
 		logger.Error("the disk refuses the start counter; readings are kept in memory until it takes them", "err", err)
 	}
 	if err := log.Begin(s.epoch.Bytes()); err != nil {

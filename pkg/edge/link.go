@@ -64,6 +64,7 @@ func (a *Agent) newUplink(version string) (*uplink.Uplink, error) {
 			h.SendEvery, h.Bands = uint32(a.pace.period.Milliseconds()), a.bands.Load()
 			h.Clock = wire.Clock{Now: t.Ms, Trusted: t.Trusted, Era: t.Era}
 		},
+		Disk: func() string { return a.log.Stats().DiskError },
 		Retime: func(boot [16]byte) (int64, bool, bool) {
 			offset, estimated, err := a.boots.offset(boot)
 			if err != nil && !errors.Is(err, errTimeUnknown) {

@@ -128,7 +128,7 @@ func TestUrgentReadingsAreSentAndCommittedAtOnce(t *testing.T) {
 		d := testDevice("gate", "flood", "level")
 		d.Points[0].Urgent = true
 		c, fc := testCollector(t, 1_760_000_000_000, d)
-		begun, err := beginEpoch(log, slog.New(slog.DiscardHandler))
+		begun, err := beginEpoch(log, 0, slog.New(slog.DiscardHandler))
 		if err != nil {
 			t.Fatal(err)
 		}

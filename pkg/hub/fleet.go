@@ -2,6 +2,7 @@ package hub
 
 import (
 	"github.com/langbiang/langbiang/pkg/api"
+	"github.com/langbiang/langbiang/pkg/ingest"
 	"github.com/langbiang/langbiang/pkg/telemetry"
 )
 
@@ -54,9 +55,11 @@ func (f *fleet) Edges() []api.Edge {
 			ms := e.ClockOffset.Milliseconds()
 			a.ClockOffsetMS = &ms
 		}
-		if len(e.Problems) > 0 {
-			a.Status = e.Problems[0].Kind
-			a.Detail = e.Problems[0].Text
+		for _, p := range e.Problems {
+			// That nothing is acknowledged is worse than a disk that refuses.
+			if a.Status == "ok" || a.Status == ingest.EventDisk {
+				a.Status, a.Detail = p.Kind, p.Text
+			}
 		}
 		gaps, err := f.hub.ledger.Gaps(e.Edge)
 		if err != nil {

@@ -96,9 +96,11 @@ func (w *worker) onHello(e *edge, payload []byte) {
 	}
 	e.ack.nonce = h.Nonce
 	// A running agent whose newest frame is below the place was put back in time.
-	// So was one whose epoch cannot belong to the log.
+	// So was one whose epoch cannot belong to the log, and one that has just begun
+	// an epoch before that of the place.
 	running := h.Epoch == e.pos.Epoch && h.Newest.Epoch == h.Epoch && h.Newest.Seq < e.pos.Seq
-	if running || !e.pos.IsZero() && e.about(h.Epoch) == stranger {
+	past := !e.pos.IsZero() && h.Instance == e.pos.Epoch.Instance && h.Epoch.Start < e.pos.Epoch.Start
+	if running || past || !e.pos.IsZero() && e.about(h.Epoch) == stranger {
 		if e.suspects++; e.suspects >= forkSuspicion {
 			w.forked(e, fmt.Sprintf("a hello with %v as its newest", h.Newest))
 			return
@@ -190,10 +192,27 @@ func (w *worker) onState(e *edge, payload []byte) {
 			return
 		}
 		e.online = s
+		w.disk(e, &s)
 	} else if e.online.Epoch != s.Epoch || e.online.At != s.At {
 		return
 	}
 	e.view.state(&s, w.g.now())
+}
+
+// disk shows that the edge's disk refuses its log, and that it takes it again.
+func (w *worker) disk(e *edge, s *wire.State) {
+	if s.Epoch.Instance != e.instance && e.instance != (wire.Instance{}) {
+		return // of another installation
+	}
+	_, shown := e.flagged[EventDisk]
+	switch {
+	case s.Disk != "":
+		w.flag(e, EventDisk, fmt.Sprintf("The disk of edge %s refuses its log (%s): its newest readings wait in its memory, and the oldest of them are given up when that is full.", e.id, clip(s.Disk, wire.MaxNote)), nil)
+	case shown:
+		delete(e.flagged, EventDisk)
+		e.view.settle(EventDisk)
+		w.event(Event{Edge: e.id, Kind: EventDisk, Text: fmt.Sprintf("The disk of edge %s takes its log again.", e.id)})
+	}
 }
 
 // acknowledge arranges that the edge is told where the hub stands: soon, or at

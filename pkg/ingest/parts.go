@@ -102,6 +102,7 @@ const (
 	EventClone     = "clone"
 	EventReinstall = "reinstalled"
 	EventClock     = "clock"
+	EventDisk      = "disk"
 	EventRefused   = "refused"
 	EventVersion   = "version"
 	EventForgotten = "forgotten"

@@ -3,6 +3,7 @@ package ingest
 import (
 	"os"
 	"slices"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -276,6 +277,33 @@ func TestAForkIsSeenAndNothingIsAcknowledged(t *testing.T) {
 	})
 }
 
+// After a gap the hub does not remember which epochs came before its place; that
+// an agent runs in one of them now is enough.
+func TestAnAgentThatRunsInAnEpochBeforeTheHubsPlaceIsAFork(t *testing.T) {
+	scenario(t, func(t *testing.T, r *rig, s *source) {
+		r.send(wire.TopicFrame, s.frame())
+		image := *s
+		s.restart()
+		s.restart()
+		s.restart()
+		first := s.frame()
+		r.send(wire.TopicFrame, s.gap(image.last, s.last))
+		r.send(wire.TopicFrame, first)
+		image.restart()
+		image.epoch.Random ^= 0x77
+		for i := range 3 {
+			a := r.send(wire.TopicHello, image.hello(uint64(60+i)))
+			if want := map[bool]wire.Status{true: wire.StatusFork, false: wire.StatusOK}[i == 2]; a.Status != want {
+				t.Errorf("hello %d: %+v", i, a)
+			}
+			advance(time.Second)
+		}
+		if a := r.send(wire.TopicFrame, s.frame()); a.Status != wire.StatusOK || a.Got != s.last {
+			t.Errorf("the right one: %+v", a)
+		}
+	})
+}
+
 func TestACloneIsRefusedAndALaterInstanceTakesOver(t *testing.T) {
 	scenario(t, func(t *testing.T, r *rig, s *source) {
 		r.send(wire.TopicFrame, s.frame())
@@ -394,6 +422,40 @@ func TestAStaleWillIsIgnored(t *testing.T) {
 			if got := r.status().Connected; got != step.want {
 				t.Errorf("step %d: connected %v", i, got)
 			}
+		}
+	})
+}
+
+// The state says what an edge's disk refuses; frames go on meanwhile.
+func TestADiskThatRefusesIsShownUntilItTakesTheLogAgain(t *testing.T) {
+	scenario(t, func(t *testing.T, r *rig, s *source) {
+		state := func(disk string) {
+			b, err := wire.EncodeState(&wire.State{V: wire.Version, Epoch: s.epoch, Online: true, At: 1, Disk: disk})
+			if err != nil {
+				t.Fatal(err)
+			}
+			r.send(wire.TopicState, b)
+		}
+		r.send(wire.TopicFrame, s.frame())
+		state("")
+		state("new segment: no space left on device")
+		for range 2 {
+			if a := r.send(wire.TopicFrame, s.frame()); a.Status != wire.StatusOK || a.Got != s.last {
+				t.Errorf("%+v", a)
+			}
+		}
+		p := r.status().Problems
+		if len(p) != 1 || p[0].Kind != EventDisk || !strings.Contains(p[0].Text, "no space left on device") {
+			t.Errorf("problems %+v", p)
+		}
+		state("new segment: input/output error")
+		state("")
+		state("")
+		if p := r.status().Problems; len(p) != 0 {
+			t.Errorf("problems %+v", p)
+		}
+		if k := r.ledger.kinds(); !slices.Equal(k, []string{EventDisk, EventDisk}) {
+			t.Errorf("events %v", k)
 		}
 	})
 }

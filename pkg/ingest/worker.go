@@ -451,6 +451,9 @@ func (w *worker) flag(e *edge, kind, text string, why error) {
 // settle ends what is over, now that a frame was taken.
 func (w *worker) settle(e *edge, now time.Time) {
 	for kind, at := range e.flagged {
+		if kind == EventDisk {
+			continue // the edge says when it is over
+		}
 		if kind == EventClock || now.Sub(at) >= quietTime {
 			e.view.settle(kind)
 		}

@@ -66,6 +66,10 @@ type Config struct {
 	// longer.
 	AckWithin time.Duration
 
+	// Disk says what the disk refuses the log with, empty while it takes it; the hub
+	// is told at once when it changes, the connection being up. May be nil.
+	Disk func() string
+
 	// Hello fills in what the hub is shown: site claim, version, clock, schema,
 	// number of series. The rest is the uplink's. May be nil.
 	Hello func(*wire.Hello)

@@ -141,13 +141,17 @@ func (u *Uplink) connection(ctx context.Context, s *session, id string) error {
 	if err := u.wait(ctx, c.SubscribeMultiple(topics, receive), u.cfg.WriteTimeout); err != nil {
 		return err
 	}
-	if err := u.state(ctx, c, &wire.State{Online: true, At: at}); err != nil {
+	online := wire.State{Online: true, At: at}
+	if u.cfg.Disk != nil {
+		online.Disk = u.cfg.Disk()
+	}
+	if err := u.state(ctx, c, &online); err != nil {
 		return err
 	}
 	u.cfg.Logger.Info("connected to the hub", "url", u.cfg.URL)
 	u.metrics.connected.Set(1)
 	s.connected(time.Now())
-	err = u.converse(ctx, c, s, acks, lost)
+	err = u.converse(ctx, c, s, &online, acks, lost)
 	if ctx.Err() != nil {
 		bye, cancel := context.WithTimeout(context.WithoutCancel(ctx), min(u.cfg.WriteTimeout, 2*time.Second))
 		defer cancel()
@@ -157,7 +161,7 @@ func (u *Uplink) connection(ctx context.Context, s *session, id string) error {
 }
 
 // converse moves messages between the session and the connection.
-func (u *Uplink) converse(ctx context.Context, c mqtt.Client, s *session, acks <-chan wire.Ack, lost <-chan error) error {
+func (u *Uplink) converse(ctx context.Context, c mqtt.Client, s *session, online *wire.State, acks <-chan wire.Ack, lost <-chan error) error {
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	for {
@@ -174,6 +178,15 @@ func (u *Uplink) converse(ctx context.Context, c mqtt.Client, s *session, acks <
 			continue
 		}
 		u.publishStatus(s, true, nil)
+		if u.cfg.Disk != nil {
+			// Appends wake us, and readings go on while the disk refuses.
+			if disk := u.cfg.Disk(); disk != online.Disk {
+				online.Disk = disk
+				if err := u.state(ctx, c, online); err != nil {
+					return err
+				}
+			}
+		}
 		timer.Reset(max(wait, time.Millisecond))
 		select {
 		case <-ctx.Done():

@@ -49,6 +49,9 @@ type State struct {
 	Online bool   `json:"online"`
 	At     int64  `json:"at"`               // log time of the connection, ms
 	Reason string `json:"reason,omitempty"` // "stopped" when the agent said good-bye
+	// Disk is what the edge's disk refuses its log with, empty while it takes it.
+	// The document is published anew when that changes.
+	Disk string `json:"disk,omitempty"`
 }
 
 // EncodeHello returns the document.

@@ -35,6 +35,7 @@ type station struct {
 	w     *world
 	id    string
 	dir   string
+	http  string // of its metrics
 	agent *process
 	proxy *proxy
 	clock clockFile
@@ -67,6 +68,7 @@ rules: [./rules.yaml]
 	for i, id := range []string{"steady-01", "drift-01"} {
 		s := &station{w: w, id: id, dir: filepath.Join(w.dir, id), facts: newFacts(t, id)}
 		s.tmpfs = mountSmall(t, s.dir, 64<<20)
+		s.http = testutil.FreeAddress(t)
 		s.proxy = newProxy(t, mqtt, seed+uint64(i), s.facts.send)
 		s.clock = clockFile{Synced: true, BootMS: boot, Boot: bootName(uint64(i))}
 		w.write(id+".yaml", fmt.Sprintf(`
@@ -74,6 +76,7 @@ edge: {id: %s, site: "24848"}
 data_dir: ./%s/data
 hub: {url: "mqtt://%s", send_every: 200ms, heartbeat: 1s}
 buffer: {commit_every: 400ms}
+http: {listen: %q}
 connections:
   - {id: cabinet, modbus: {transport: tcp, address: %q, timeout: 300ms}}
   - {id: local, mqtt: {url: "tcp://%s"}}
@@ -81,7 +84,7 @@ devices:
   - {id: air, profile: renke/cwt-uwd, connection: cabinet, unit: 1, interval: 200ms}
   - {id: tank, connection: cabinet, unit: 7, interval: 200ms, points: [{id: level, quantity: water_level, holding: 4, type: uint16, scale: 0.001, unit: m}]}
   - {id: gate-cam, profile: frigate/camera, connection: local, with: {camera: gate}}
-`, id, id, s.proxy.addr(), modbus, broker))
+`, id, id, s.proxy.addr(), s.http, modbus, broker))
 		w.stations = append(w.stations, s)
 	}
 	return w

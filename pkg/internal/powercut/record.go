@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 
 	"github.com/hanwen/go-fuse/v2/fs"
@@ -47,6 +48,8 @@ type Recorder struct {
 	server *fuse.Server
 	root   *fs.LoopbackRoot
 
+	fails atomic.Int32 // the syscall.Errno that whatever writes ends with; 0: none
+
 	mu    sync.Mutex // held while an operation is done and taken down: their order is true
 	ops   []op
 	files map[uint64]int // by inode
@@ -81,6 +84,21 @@ func (r *Recorder) Close() error {
 	}
 	r.server.Wait()
 	return nil
+}
+
+// Fail makes everything that writes end with an error from now on, as on a disk that
+// is full (ENOSPC), broken (EIO) or mounted read-only (EROFS); 0 lets it write
+// again. What has been written can be read all the same.
+func (r *Recorder) Fail(errno syscall.Errno) { r.fails.Store(int32(errno)) }
+
+func (r *Recorder) failure() syscall.Errno { return syscall.Errno(r.fails.Load()) }
+
+// broken is failure for what needs no room.
+func (r *Recorder) broken() syscall.Errno {
+	if errno := r.failure(); errno != syscall.ENOSPC {
+		return errno
+	}
+	return 0
 }
 
 // Len is how many operations were taken down.
@@ -143,6 +161,9 @@ func (n *node) number() int { return n.r.files[n.StableAttr().Ino] }
 
 // Create implements [fs.NodeCreater].
 func (n *node) Create(ctx context.Context, name string, flags, mode uint32, out *fuse.EntryOut) (*fs.Inode, fs.FileHandle, uint32, syscall.Errno) {
+	if errno := n.r.failure(); errno != 0 {
+		return nil, nil, 0, errno
+	}
 	n.r.mu.Lock()
 	defer n.r.mu.Unlock()
 	inode, fh, fl, errno := n.LoopbackNode.Create(ctx, name, flags, mode, out)
@@ -158,6 +179,9 @@ func (n *node) Create(ctx context.Context, name string, flags, mode uint32, out 
 
 // Open implements [fs.NodeOpener].
 func (n *node) Open(ctx context.Context, flags uint32) (fs.FileHandle, uint32, syscall.Errno) {
+	if errno := n.r.failure(); errno == syscall.EROFS && flags&syscall.O_ACCMODE != syscall.O_RDONLY {
+		return nil, 0, errno
+	}
 	n.r.mu.Lock()
 	defer n.r.mu.Unlock()
 	fh, fl, errno := n.LoopbackNode.Open(ctx, flags)
@@ -172,6 +196,9 @@ func (n *node) Open(ctx context.Context, flags uint32) (fs.FileHandle, uint32, s
 
 // Setattr implements [fs.NodeSetattrer].
 func (n *node) Setattr(ctx context.Context, fh fs.FileHandle, in *fuse.SetAttrIn, out *fuse.AttrOut) syscall.Errno {
+	if errno := n.r.failure(); errno != 0 {
+		return errno
+	}
 	n.r.mu.Lock()
 	defer n.r.mu.Unlock()
 	if h, ok := fh.(*handle); ok {
@@ -194,6 +221,9 @@ func (n *node) Getattr(ctx context.Context, fh fs.FileHandle, out *fuse.AttrOut)
 
 // Mkdir implements [fs.NodeMkdirer].
 func (n *node) Mkdir(ctx context.Context, name string, mode uint32, out *fuse.EntryOut) (*fs.Inode, syscall.Errno) {
+	if errno := n.r.failure(); errno != 0 {
+		return nil, errno
+	}
 	n.r.mu.Lock()
 	defer n.r.mu.Unlock()
 	inode, errno := n.LoopbackNode.Mkdir(ctx, name, mode, out)
@@ -205,6 +235,9 @@ func (n *node) Mkdir(ctx context.Context, name string, mode uint32, out *fuse.En
 
 // Rename implements [fs.NodeRenamer].
 func (n *node) Rename(ctx context.Context, name string, parent fs.InodeEmbedder, to string, flags uint32) syscall.Errno {
+	if errno := n.r.broken(); errno != 0 {
+		return errno
+	}
 	n.r.mu.Lock()
 	defer n.r.mu.Unlock()
 	target, ok := parent.(*node)
@@ -224,6 +257,9 @@ func (n *node) Rename(ctx context.Context, name string, parent fs.InodeEmbedder,
 
 // Unlink implements [fs.NodeUnlinker].
 func (n *node) Unlink(ctx context.Context, name string) syscall.Errno {
+	if errno := n.r.broken(); errno != 0 {
+		return errno
+	}
 	n.r.mu.Lock()
 	defer n.r.mu.Unlock()
 	errno := n.LoopbackNode.Unlink(ctx, name)
@@ -235,6 +271,9 @@ func (n *node) Unlink(ctx context.Context, name string) syscall.Errno {
 
 // Rmdir implements [fs.NodeRmdirer].
 func (n *node) Rmdir(ctx context.Context, name string) syscall.Errno {
+	if errno := n.r.broken(); errno != 0 {
+		return errno
+	}
 	n.r.mu.Lock()
 	defer n.r.mu.Unlock()
 	errno := n.LoopbackNode.Rmdir(ctx, name)
@@ -244,7 +283,7 @@ func (n *node) Rmdir(ctx context.Context, name string) syscall.Errno {
 	return errno
 }
 
-// Link, Symlink and Mknod are not recorded and so not offered.
+// Links are not recorded and so not offered. Sockets (Mknod) are no files.
 
 // Link implements [fs.NodeLinker].
 func (n *node) Link(context.Context, fs.InodeEmbedder, string, *fuse.EntryOut) (*fs.Inode, syscall.Errno) {
@@ -253,11 +292,6 @@ func (n *node) Link(context.Context, fs.InodeEmbedder, string, *fuse.EntryOut) (
 
 // Symlink implements [fs.NodeSymlinker].
 func (n *node) Symlink(context.Context, string, string, *fuse.EntryOut) (*fs.Inode, syscall.Errno) {
-	return nil, syscall.ENOTSUP
-}
-
-// Mknod implements [fs.NodeMknoder].
-func (n *node) Mknod(context.Context, string, uint32, uint32, *fuse.EntryOut) (*fs.Inode, syscall.Errno) {
 	return nil, syscall.ENOTSUP
 }
 
@@ -283,6 +317,9 @@ type folder struct {
 
 // Fsyncdir implements [fs.FileFsyncdirer].
 func (d *folder) Fsyncdir(context.Context, uint32) syscall.Errno {
+	if errno := d.n.r.broken(); errno != 0 {
+		return errno
+	}
 	d.n.r.mu.Lock()
 	defer d.n.r.mu.Unlock()
 	d.n.note(op{kind: opSyncDir, path: d.n.rel("")})
@@ -318,6 +355,9 @@ func (h *handle) Read(ctx context.Context, dest []byte, off int64) (fuse.ReadRes
 
 // Write implements [fs.FileWriter].
 func (h *handle) Write(ctx context.Context, data []byte, off int64) (uint32, syscall.Errno) {
+	if errno := h.r.failure(); errno != 0 {
+		return 0, errno
+	}
 	h.r.mu.Lock()
 	defer h.r.mu.Unlock()
 	n, errno := h.FileHandle.(fs.FileWriter).Write(ctx, data, off)
@@ -330,6 +370,9 @@ func (h *handle) Write(ctx context.Context, data []byte, off int64) (uint32, sys
 // Fsync implements [fs.FileFsyncer]. The backing disk is not waited for: what it
 // would mean is taken down.
 func (h *handle) Fsync(context.Context, uint32) syscall.Errno {
+	if errno := h.r.broken(); errno != 0 {
+		return errno
+	}
 	h.r.mu.Lock()
 	defer h.r.mu.Unlock()
 	h.r.ops = append(h.r.ops, op{kind: opSync, file: h.file})
