@@ -233,7 +233,7 @@ func ruleFile(s *station, n int) string {
 		fmt.Fprintf(&b, "- {id: load-%04d, watch: {quantity: %s, where: {edge: load-g%03d-*, device: %s}}, above: {warning: {limit: %g, for: 10m}, critical: {limit: %g}}}\n",
 			k, c.quantity, k/len(s.columns), s.schema.Devices[s.schema.Series[i].Device].ID, often, most+1)
 	}
-	fmt.Fprintf(&b, "- {id: %s, watch: {quantity: %s, where: {device: %s}}, above: {critical: {limit: %d}}}\n", probeRule, probeQuantity, probeDevice, probeLimit)
+	fmt.Fprintf(&b, "- {id: %s, watch: {quantity: %s, where: {device: %s}}, collapse: false, above: {critical: {limit: %d}}}\n", probeRule, probeQuantity, probeDevice, probeLimit)
 	return b.String()
 }
 
