@@ -55,11 +55,12 @@ func (h *Hub) loadRules() error {
 		return fmt.Errorf("ledger: %w", err)
 	}
 	var sets []rules.Effective
-	newest := "" // of those kept
+	newest, from := "", int64(math.MaxInt64)
 	for _, k := range kept {
-		newest = k.ID
+		newest, from = k.ID, min(from, k.From)
 		if k.ID == h.plan.Set.ID() {
-			sets = append(sets, rules.Effective{Set: h.plan.Set, From: k.From})
+			sets = append(sets, rules.Effective{Set: h.plan.Set, From: from})
+			from = math.MaxInt64
 			continue
 		}
 		var sources []rules.Source
@@ -68,14 +69,13 @@ func (h *Hub) loadRules() error {
 		}
 		set, err := rules.Load(sources, rulesEnv(h.plan))
 		if err != nil {
-			// Edges that are still behind it are judged by the next set instead.
+			// Edges that are still behind it are judged by the next set instead, which
+			// takes its time over.
 			h.logger.Warn("an older rule set no longer compiles and is left out", "set", k.ID, "err", err)
 			continue
 		}
-		sets = append(sets, rules.Effective{Set: set, From: k.From})
-	}
-	if len(sets) > 0 {
-		sets[0].From = rules.Always // those before it have been dropped
+		sets = append(sets, rules.Effective{Set: set, From: from})
+		from = math.MaxInt64
 	}
 	h.engine = rules.NewEngine(sets, h.raise)
 	if newest != h.plan.Set.ID() {

@@ -98,8 +98,8 @@ func (e *Engine) Add(s Effective) error {
 }
 
 // Drop forgets the sets that took effect before the newest one with From at or
-// below t, and returns how many. The one that is then the oldest holds for
-// everything before, too.
+// below t, and returns how many. Readings from before the oldest set that is left
+// are judged by none, unless their series has a set already.
 func (e *Engine) Drop(t int64) int {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -112,7 +112,6 @@ func (e *Engine) Drop(t int64) int {
 		return 0
 	}
 	sets := slices.Clone(old[n:])
-	sets[0].From = Always
 	e.sets.Store(&sets)
 	return n
 }
