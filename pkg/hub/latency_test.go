@@ -237,7 +237,9 @@ func BenchmarkFrameToStream(b *testing.B) {
 	for _, d := range [][]time.Duration{took, judged, late, fsyncs} {
 		slices.Sort(d)
 	}
-	ms := func(d []time.Duration, p float64) float64 { return float64(d[min(len(d)-1, int(p*float64(len(d))))].Microseconds()) / 1000 }
+	ms := func(d []time.Duration, p float64) float64 {
+		return float64(d[min(len(d)-1, int(p*float64(len(d))))].Microseconds()) / 1000
+	}
 	b.ReportMetric(ms(took, 0.5), "p50-ms")
 	b.ReportMetric(ms(took, 0.99), "p99-ms")
 	b.ReportMetric(ms(took, 1), "max-ms")
