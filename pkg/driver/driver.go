@@ -6,6 +6,7 @@ package driver
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"time"
 
@@ -55,6 +56,9 @@ type Linear struct{ Factor, Offset float64 }
 
 // Of applies the function.
 func (l Linear) Of(x float64) float64 { return x*l.Factor + l.Offset }
+
+// Back is the inverse of Of.
+func (l Linear) Back(y float64) float64 { return (y - l.Offset) / l.Factor }
 
 // Sample is one value read from a device. Point is the index in Device.Points.
 // Value is in the canonical unit.
@@ -114,6 +118,34 @@ type Totals interface {
 type Driver interface {
 	Run(ctx context.Context) error
 }
+
+// Writer is a driver that can write to its devices. Nothing is written but what
+// a person asked for.
+type Writer interface {
+	// Write writes value, a number in the canonical unit or a word of the point's
+	// enumeration, to a point of a device of this driver, named by their ids. It
+	// takes turns with the polls and reads back what it wrote. It is safe for
+	// concurrent use while Run is running, and returns when that is done, when
+	// ctx ends or when Run returns. A write is never repeated.
+	//
+	// An error means that nothing was written, or, when it wraps ErrInDoubt, that
+	// nobody can say. It is one sentence for a technician.
+	Write(ctx context.Context, device, point, value string) (Written, error)
+}
+
+// Written is what became of a write that the device accepted.
+type Written struct {
+	// Back is what was read back right after, in the canonical unit.
+	Back Sample
+	// Same reports that it is what was to be written.
+	Same bool
+	// Note says why there is nothing to read back, or that it differs.
+	Note string
+}
+
+// ErrInDoubt says that a write was sent and that no answer tells what became of
+// it.
+var ErrInDoubt = errors.New("it is not known whether it was written")
 
 // Problem is a fault in a connection's configuration: the key below the
 // connection's kind, what is wrong, and how to mend it.

@@ -222,6 +222,8 @@ type Point struct {
 type Writable struct {
 	Min *float64 `yaml:"min" doc:"least, in unit"`
 	Max *float64 `yaml:"max" doc:"greatest, in unit"`
+	// Multiple asks for functions 15 and 16 where 5 and 6 would do.
+	Multiple bool `yaml:"multiple" doc:"the device takes functions 15 and 16 only, for a single coil or register too" default:"false"`
 }
 
 // Range is a closed interval; nil is unbounded.

@@ -48,6 +48,9 @@ type unit struct {
 	tables   [5]map[int]uint16 // by function code that reads them
 	fault    Fault
 	maxCount int
+
+	onlyMultiple bool
+	max          uint16
 }
 
 func (f *Field) of(id int) *unit {
@@ -182,19 +185,16 @@ func (f *Field) answer(id byte, pdu []byte) ([]byte, Fault) {
 	if x.Exception != 0 {
 		return []byte{pdu[0] | 0x80, x.Exception}, x
 	}
-	return u.serve(r, len(pdu)), x
+	return u.serve(r, pdu), x
 }
 
 // serve carries a request out.
-func (u *unit) serve(r Request, length int) []byte {
+func (u *unit) serve(r Request, pdu []byte) []byte {
+	length := len(pdu)
 	exception := func(code byte) []byte { return []byte{r.Function | 0x80, code} }
 	switch {
-	case r.Function == 6 && length == 5:
-		if _, ok := u.tables[3][r.Address]; !ok {
-			return exception(2)
-		}
-		u.tables[3][r.Address] = uint16(r.Count)
-		return binary.BigEndian.AppendUint16(binary.BigEndian.AppendUint16([]byte{6}, uint16(r.Address)), uint16(r.Count))
+	case r.Function == 5 || r.Function == 6 || r.Function == 15 || r.Function == 16:
+		return u.write(r, pdu, exception)
 	case r.Function < 1 || r.Function > 4 || length != 5:
 		return exception(1)
 	case r.Count < 1 || r.Count > 2000 || r.Function > 2 && r.Count > 125 || u.maxCount > 0 && r.Count > u.maxCount:
@@ -220,6 +220,68 @@ func (u *unit) serve(r Request, length int) []byte {
 	}
 	out[1] = byte(len(out) - 2)
 	return out
+}
+
+// write carries out functions 5, 6, 15 and 16. What was never set cannot be
+// written either.
+func (u *unit) write(r Request, pdu []byte, exception func(byte) []byte) []byte {
+	single := r.Function < 15
+	if u.onlyMultiple && single {
+		return exception(1)
+	}
+	count, table := r.Count, u.tables[3]
+	if r.Function == 5 || r.Function == 15 {
+		table = u.tables[1]
+	}
+	if single {
+		count = 1
+	}
+	size := 2 * count
+	if r.Function == 15 {
+		size = (count + 7) / 8
+	}
+	if single && len(pdu) != 5 || !single && (len(pdu) != 6+size || int(pdu[5]) != size || count < 1 || count > 123) {
+		return exception(3)
+	}
+	for i := range count {
+		if _, ok := table[r.Address+i]; !ok {
+			return exception(2)
+		}
+	}
+	for i := range count {
+		v := uint16(r.Count)
+		switch {
+		case r.Function == 15:
+			v = uint16(pdu[6+i/8] >> (i % 8) & 1)
+		case r.Function == 16:
+			v = binary.BigEndian.Uint16(pdu[6+2*i:])
+		case r.Function == 5 && r.Count != 0 && r.Count != 0xff00:
+			return exception(3)
+		}
+		if u.max > 0 && r.Function != 5 && r.Function != 15 {
+			v = min(v, u.max)
+		}
+		table[r.Address+i] = v
+	}
+	return pdu[:5]
+}
+
+// Writes makes a unit take functions 15 and 16 only, and hold at most so much in
+// a register, whatever is written; 0 is no limit.
+func (f *Field) Writes(unit int, onlyMultiple bool, most uint16) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.of(unit).onlyMultiple, f.of(unit).max = onlyMultiple, most
+}
+
+// Register returns what a holding register, or a coil, holds.
+func (f *Field) Register(unit, address int, coil bool) uint16 {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if coil {
+		return f.of(unit).tables[1][address]
+	}
+	return f.of(unit).tables[3][address]
 }
 
 // CRC returns the frame with the checksum of Modbus RTU, low byte first.

@@ -185,13 +185,20 @@ func (f *Field) rtu(ctx context.Context, c io.ReadWriter, echo bool, pace time.D
 			}
 		}
 		for n += m; n >= 8; {
-			frame := CRC(append([]byte(nil), buf[:6]...))
-			if frame[6] != buf[6] || frame[7] != buf[7] {
+			size := 8
+			if buf[1] == 15 || buf[1] == 16 {
+				size = 9 + int(buf[6])
+			}
+			if n < size {
+				break
+			}
+			frame := CRC(append([]byte(nil), buf[:size-2]...))
+			if frame[size-2] != buf[size-2] || frame[size-1] != buf[size-1] {
 				n = copy(buf[:], buf[1:n])
 				continue
 			}
-			n = copy(buf[:], buf[8:n])
-			ans, x := f.answer(frame[0], frame[1:6])
+			n = copy(buf[:], buf[size:n])
+			ans, x := f.answer(frame[0], frame[1:size-2])
 			id := frame[0]
 			if x.Unit != 0 {
 				id = x.Unit

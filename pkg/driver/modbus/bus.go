@@ -46,6 +46,9 @@ type bus struct {
 	words   []uint16
 	started time.Time
 
+	orders chan *order   // what is to be written
+	ended  chan struct{} // closed when Run returns
+
 	polls, lost int // in the load window
 	windowEnd   time.Time
 	overloaded  bool
@@ -59,11 +62,13 @@ func newBus(id string, cfg *Config, ln line, devices []*driver.Device, env drive
 	return &bus{
 		id: id, cfg: cfg, line: ln, devices: devices, env: env,
 		logger: logger, metrics: newMetrics(id),
+		orders: make(chan *order), ended: make(chan struct{}),
 	}
 }
 
 // Run implements [driver.Driver].
 func (b *bus) Run(ctx context.Context) error {
+	defer close(b.ended)
 	if err := b.metrics.register(b.env.Metrics); err != nil {
 		return fmt.Errorf("connection %s: %w", b.id, err)
 	}
@@ -145,6 +150,12 @@ func (b *bus) step(ctx context.Context) {
 	if !now.Before(b.windowEnd) {
 		b.judgeLoad(now)
 	}
+	select {
+	case o := <-b.orders:
+		b.carryOut(ctx, o)
+		return
+	default:
+	}
 	u, act, wake := b.sched.next(now, b.line.isOpen())
 	switch act {
 	case actAsk:
@@ -157,7 +168,22 @@ func (b *bus) step(ctx context.Context) {
 		if !b.line.isOpen() {
 			wake = earlier(wake, b.connectAt)
 		}
-		b.wait(ctx, wake)
+		b.idle(ctx, wake)
+	}
+}
+
+// idle waits until there is something to do, an order included.
+func (b *bus) idle(ctx context.Context, until time.Time) {
+	d := time.Until(until)
+	if d <= 0 {
+		return
+	}
+	b.timer.Reset(d)
+	select {
+	case <-b.timer.C:
+	case <-ctx.Done():
+	case o := <-b.orders:
+		b.carryOut(ctx, o)
 	}
 }
 

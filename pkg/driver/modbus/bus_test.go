@@ -60,6 +60,8 @@ func (l *fakeLine) quiet() time.Duration            { return 0 }
 func (l *fakeLine) passedOver() int                 { return 0 }
 func (l *fakeLine) name() string                    { return "the line" }
 
+func (l *fakeLine) tell(question, []uint16, bool) error { return errSilence }
+
 func (l *fakeLine) ask(q question) ([]byte, error) {
 	l.asked = append(l.asked, asked{time.Now(), q})
 	d, err := l.takes, error(nil)

@@ -56,6 +56,14 @@
 //	exception    the device refused; its number and name stand in the detail
 //	bad_frame    what came was damaged: CRC, length, wrong unit or function
 //
+// # Writing
+//
+// A write (see [driver.Writer]) is one turn of the owner, between two requests of
+// the polls: the write itself, with function 5 or 6, or 15 or 16 where a value is
+// wider or the profile says multiple, and the reading back. It is sent once. When
+// no answer comes the reading back decides: holds the device what was written, it
+// was written; can nobody say, the error is driver.ErrInDoubt.
+//
 // # Blocks
 //
 // [Plan] merges the points of a device into the fewest requests that its limits

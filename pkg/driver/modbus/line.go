@@ -1,7 +1,9 @@
 package modbus
 
 import (
+	"cmp"
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"net"
@@ -31,6 +33,9 @@ type line interface {
 	// ask returns the data of the answer: big-endian registers, or bits packed
 	// from the lowest of each byte on. It is good until the next ask.
 	ask(q question) ([]byte, error)
+	// tell writes words, one for each register or bit of the question; multiple
+	// takes function 15 or 16 for a single one too.
+	tell(q question, words []uint16, multiple bool) error
 	// proven reports whether an answer came since the connection was made.
 	proven() bool
 	// patience is how long ask may take for the question.
@@ -68,7 +73,7 @@ func newWireLine(cfg *Config) *wireLine {
 		w.link.framing = &rtu{}
 	}
 	if cfg.Transport != TransportTCP {
-		w.link.gap = gapRTU
+		w.link.gap = cmp.Or(cfg.gap, gapRTU)
 		if cfg.ascii() {
 			w.link.gap = time.Second // the standard's
 		}
@@ -140,6 +145,48 @@ func (w *wireLine) ask(q question) ([]byte, error) {
 	}
 	w.distrust(err)
 	return data, err
+}
+
+func (w *wireLine) tell(q question, words []uint16, multiple bool) error {
+	w.link.framing.address(q.unit)
+	w.link.timeout = w.patience(q)
+	var (
+		err     error
+		address = uint16(q.address)
+		one     = len(words) == 1 && !multiple
+	)
+	switch {
+	case q.area == profile.AreaCoil && one:
+		_, err = w.client.WriteSingleCoil(address, coilWord(words[0]))
+	case q.area == profile.AreaCoil:
+		bits := make([]byte, (len(words)+7)/8)
+		for i, v := range words {
+			if v != 0 {
+				bits[i/8] |= 1 << (i % 8)
+			}
+		}
+		_, err = w.client.WriteMultipleCoils(address, uint16(len(words)), bits)
+	case q.area == profile.AreaHolding && one:
+		_, err = w.client.WriteSingleRegister(address, words[0])
+	case q.area == profile.AreaHolding:
+		data := make([]byte, 0, 2*len(words))
+		for _, v := range words {
+			data = binary.BigEndian.AppendUint16(data, v)
+		}
+		_, err = w.client.WriteMultipleRegisters(address, uint16(len(words)), data)
+	default:
+		return fmt.Errorf("modbus: %s cannot be written", areaName(q.area))
+	}
+	w.distrust(err)
+	return err
+}
+
+// coilWord is how function 5 says on and off.
+func coilWord(v uint16) uint16 {
+	if v != 0 {
+		return 0xff00
+	}
+	return 0
 }
 
 // distrust closes a connection on which nothing comes back any more: behind it

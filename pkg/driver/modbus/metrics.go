@@ -10,12 +10,12 @@ import (
 
 // metrics are those of one connection. They are registered while it runs.
 type metrics struct {
-	requests, stale, missed, connects prometheus.Counter
-	errors                            *prometheus.CounterVec // kind
-	late                              prometheus.Histogram
-	busy                              prometheus.Counter
-	down                              prometheus.Gauge
-	kinds                             map[telemetry.Reason]prometheus.Counter
+	requests, writes, stale, missed, connects prometheus.Counter
+	errors                                    *prometheus.CounterVec // kind
+	late                                      prometheus.Histogram
+	busy                                      prometheus.Counter
+	down                                      prometheus.Gauge
+	kinds                                     map[telemetry.Reason]prometheus.Counter
 
 	all        []prometheus.Collector
 	registered []prometheus.Collector
@@ -30,6 +30,7 @@ func newMetrics(connection string) *metrics {
 		return c
 	}
 	m.requests = counter("requests_total", "Requests sent.")
+	m.writes = counter("writes_total", "Writes sent, each on a person's command.")
 	m.stale = counter("stale_answers_total", "Answers passed over because they belong to another question.")
 	m.missed = counter("polls_missed_total", "Polls of answering devices given up because their next one was due already.")
 	m.connects = counter("connects_total", "Times the connection was made.")

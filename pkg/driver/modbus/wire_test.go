@@ -108,7 +108,7 @@ func TestWhatOnlyLooksLikeAFaultIsRead(t *testing.T) {
 				if c.only == "rtu" && cfg.Transport == TransportTCP {
 					return
 				}
-				cfg.Timeout = time.Second
+				cfg.Timeout, cfg.gap = 5*time.Second, 5*time.Second // it is not the time that is judged
 				field.Holding(1, 0, 17, 18)
 				field.Break(1, c.fault)
 				d := device(1, often, holdings(0, 1)...)
