@@ -42,8 +42,6 @@ type Config struct {
 	ConnectTimeout time.Duration `yaml:"connect_timeout" doc:"how long a TCP connection may take to be made" default:"5s"`
 	Pause          time.Duration `yaml:"pause" doc:"silence on the bus between an answer and the next request, on top of what the baud rate asks for" default:"0s"`
 	Retries        *int          `yaml:"retries" doc:"how often a request is repeated when the answer is missing or damaged, as far as the device's budget goes" default:"1"`
-
-	gap time.Duration // what gapRTU is; tests on a busy machine need a longer one
 }
 
 // Kind implements [driver.Source].

@@ -1,7 +1,6 @@
 package modbus
 
 import (
-	"cmp"
 	"context"
 	"encoding/binary"
 	"errors"
@@ -73,7 +72,7 @@ func newWireLine(cfg *Config) *wireLine {
 		w.link.framing = &rtu{}
 	}
 	if cfg.Transport != TransportTCP {
-		w.link.gap = cmp.Or(cfg.gap, gapRTU)
+		w.link.gap = gapRTU
 		if cfg.ascii() {
 			w.link.gap = time.Second // the standard's
 		}

@@ -91,6 +91,18 @@ func TestFaultsAreNamed(t *testing.T) {
 	}
 }
 
+// patient waits long within an answer: a busy machine tears bytes apart that were
+// sent together.
+type patient struct{ *Config }
+
+func (p patient) New(id string, devices []*driver.Device, env driver.Env) (driver.Driver, error) {
+	cfg := *p.Config
+	cfg.ApplyDefaults()
+	w := newWireLine(&cfg)
+	w.link.gap = cfg.Timeout
+	return newBus(id, &cfg, w, devices, env), nil
+}
+
 func TestWhatOnlyLooksLikeAFaultIsRead(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {
@@ -108,11 +120,12 @@ func TestWhatOnlyLooksLikeAFaultIsRead(t *testing.T) {
 				if c.only == "rtu" && cfg.Transport == TransportTCP {
 					return
 				}
-				cfg.Timeout, cfg.gap = 5*time.Second, 5*time.Second // it is not the time that is judged
+				cfg.Timeout = 5 * time.Second
 				field.Holding(1, 0, 17, 18)
 				field.Break(1, c.fault)
 				d := device(1, often, holdings(0, 1)...)
-				rec, _ := run(t, cfg, d)
+				f := drivertest.Fixture{Source: patient{cfg}, Devices: []*driver.Device{d}}
+				rec, _ := f.Start(t, "test", nil)
 				rec.Wait(t, "five polls", func() bool { return rec.Count(d.ID) >= 10 })
 				if s := rec.State(d.ID); !s.Up || s.Changes != 1 {
 					t.Errorf("state %+v, want up from the beginning", s)
