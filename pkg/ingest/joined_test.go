@@ -223,3 +223,42 @@ func TestAnEdgeIsToldWhatTheRulesWatch(t *testing.T) {
 		}
 	})
 }
+
+func TestLiveEdgesAreHeardInTheMiddleOfABacklog(t *testing.T) {
+	start := time.Unix(1_800_000_000, 0)
+	var order []string
+	w := handWorker(t, Config{
+		Now: func() time.Time { return start }, OnLive: func(edge string, _ int) { order = append(order, edge) },
+	}, countingRules{}, func(string, wire.Ack) {})
+	old, live := newSource(t, 1, 1, start.Add(-7*24*time.Hour).UnixMilli()), newSource(t, 2, 1, start.UnixMilli()-10_000)
+	greet := func(id string, s *source) {
+		for _, m := range []message{{edge: id, kind: wire.TopicFrame, payload: s.raw}, {edge: id, kind: wire.TopicHello, payload: s.hello(1)}} {
+			if err := w.handle(m); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	greet("old", old)
+	greet("live", live)
+	frames := old.frames(6)
+	// A joined message of the live edge, too: each has its own memory.
+	for _, p := range [][]byte{join(t, live.frames(3)...), live.frame()} {
+		w.queue.offer(message{edge: "live", kind: wire.TopicFrame, payload: p})
+	}
+	w.queue.offer(message{edge: "old", kind: wire.TopicFrame, payload: old.frame()})
+	if err := w.handle(message{edge: "old", kind: wire.TopicFrame, payload: join(t, frames...)}); err != nil {
+		t.Fatal(err)
+	}
+	want := []string{"old", "live", "live", "live", "live", "old", "old", "old", "old", "old"}
+	if !slices.Equal(order, want) {
+		t.Errorf("%q, want %q", order, want)
+	}
+	for id, seq := range map[string]uint64{"old": 6, "live": 4} {
+		if c := w.edges[id].view.edgeStatus(); c.Position.Seq != seq || c.Counters.Holes != 0 || c.Counters.Refused != 0 {
+			t.Errorf("%s: %+v", id, c)
+		}
+	}
+	if n, _ := w.queue.waiting(); n != 1 {
+		t.Errorf("%d messages wait, want the one of the edge itself", n)
+	}
+}

@@ -89,8 +89,8 @@ func (q *queue) lane(edge string) *lane {
 	return l
 }
 
-// take returns the next message and how many are left; false when there is none.
-func (q *queue) take() (m message, left int, ok bool) {
+// take returns the next message; false when there is none.
+func (q *queue) take() (m message, ok bool) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	from := &q.live
@@ -98,7 +98,7 @@ func (q *queue) take() (m message, left int, ok bool) {
 		from = &q.backlog
 	}
 	if from.empty() {
-		return message{}, 0, false
+		return message{}, false
 	}
 	turn := 1
 	if from == &q.live {
@@ -107,8 +107,32 @@ func (q *queue) take() (m message, left int, ok bool) {
 		q.running = 0
 		turn = laneTurn
 	}
+	return q.first(from, turn), true
+}
+
+// takeLive returns the next message of a live edge other than the one named; false
+// when there is none.
+func (q *queue) takeLive(not string) (message, bool) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.live.empty() {
+		return message{}, false
+	}
+	if l := q.live.first(); l.edge == not {
+		q.live.pop()
+		q.live.push(l)
+		if q.live.first() == l {
+			return message{}, false
+		}
+	}
+	return q.first(&q.live, 1), true
+}
+
+// first takes the first message of the first lane, whose turn ends after so many.
+// The lock is held.
+func (q *queue) first(from *lanes, turn int) message {
 	l := from.first()
-	m = l.waiting[l.next]
+	m := l.waiting[l.next]
 	l.waiting[l.next] = message{}
 	l.next++
 	l.turn++
@@ -134,7 +158,7 @@ func (q *queue) take() (m message, left int, ok bool) {
 	if q.messages > 0 {
 		q.wake()
 	}
-	return m, q.messages, true
+	return m
 }
 
 // shift gives the room before next back once it is most of the slice.

@@ -33,7 +33,7 @@ func TestLiveEdgesDoNotWaitBehindABacklog(t *testing.T) {
 		q.offer(numbered(fmt.Sprint("live-", i%10), i, 100))
 		waited := 0
 		for {
-			m, _, ok := q.take()
+			m, ok := q.take()
 			if !ok {
 				t.Fatal("empty")
 			}
@@ -57,12 +57,28 @@ func TestABacklogIsNotStarvedByABusyPresent(t *testing.T) {
 	for i := range 10 * (liveRun + 1) {
 		q.offer(numbered(fmt.Sprint("live-", i%7), i, 100))
 		q.offer(numbered(fmt.Sprint("live-", i%7), i, 100))
-		if m, _, _ := q.take(); m.edge == "old" {
+		if m, _ := q.take(); m.edge == "old" {
 			old++
 		}
 	}
 	if old < 9 {
 		t.Errorf("%d messages of the backlog were taken", old)
+	}
+}
+
+func TestOnlyLiveEdgesInterrupt(t *testing.T) {
+	q := testQueue(100, 1<<30, "old")
+	q.offer(numbered("old", 1, 10))
+	q.offer(numbered("self", 2, 10))
+	if m, ok := q.takeLive("self"); ok {
+		t.Errorf("%s interrupted", m.edge)
+	}
+	q.offer(numbered("live", 3, 10))
+	if m, ok := q.takeLive("self"); !ok || m.edge != "live" {
+		t.Errorf("%q, %v", m.edge, ok)
+	}
+	if n, _ := q.waiting(); n != 2 {
+		t.Errorf("%d wait", n)
 	}
 }
 
@@ -73,7 +89,7 @@ func TestEdgesTakeTurns(t *testing.T) {
 	}
 	q.offer(numbered("quiet", 1, 10))
 	for i := range 3 {
-		if m, _, _ := q.take(); m.edge == "quiet" {
+		if m, _ := q.take(); m.edge == "quiet" {
 			return
 		} else if i == 2 {
 			t.Error("a chatty edge is before a quiet one")
@@ -124,18 +140,25 @@ func TestEachEdgesMessagesKeepTheirOrder(t *testing.T) {
 					expect++
 				}
 			default:
-				m, left, ok := q.take()
+				take := q.take
+				if i%3 == 0 { // in the middle of another message
+					take = func() (message, bool) { return q.takeLive("e0") }
+				}
+				m, ok := take()
+				if i%3 == 0 && ok && m.edge == "e0" {
+					t.Fatal("an edge's message was taken in the middle of another one of it")
+				}
 				if ok {
 					expect--
 					got[m.edge] = append(got[m.edge], m.number())
 				}
-				if left != expect {
+				if left, _ := q.waiting(); left != expect {
 					t.Fatalf("seed %d: %d left, want %d", seed, left, expect)
 				}
 			}
 		}
 		for {
-			m, _, ok := q.take()
+			m, ok := q.take()
 			if !ok {
 				break
 			}

@@ -45,17 +45,26 @@ type worker struct {
 	due   []*edge
 	dirty []*edge // changed since the last checkpoint
 
+	*scratch
+	other   *scratch // for messages that are taken in the middle of another one
+	between bool     // it is in use
+	labels  []telemetry.Label
+	cuts    []cut
+	out     []byte
+}
+
+// scratch is where a worker unpacks a message.
+type scratch struct {
 	dec      *wire.Decoder
 	frame    wire.Frame
 	joined   wire.Joined
 	snapshot wire.Snapshot
-	labels   []telemetry.Label // scratch
-	cuts     []cut
-	out      []byte
 }
 
+func newScratch() *scratch { return &scratch{dec: wire.NewDecoder()} }
+
 const (
-	maxBatch  = 16_384                // samples in a batch
+	maxBatch  = 4096                  // samples in a batch; its commit is a pause for all edges
 	ackTick   = 25 * time.Millisecond // granularity of waiting acknowledgements
 	helloPace = 50 * time.Millisecond // between two answers to one edge
 	sternPace = time.Second           // between two refusals to one edge
@@ -63,7 +72,7 @@ const (
 
 func newWorker(g *Ingest) *worker {
 	return &worker{
-		g: g, orders: make(chan order, 1), edges: map[string]*edge{}, dec: wire.NewDecoder(),
+		g: g, orders: make(chan order, 1), edges: map[string]*edge{}, scratch: newScratch(), other: newScratch(),
 		queue: newQueue(g.cfg.Queue, g.queueBytes, g.views.isBacklog),
 	}
 }
@@ -97,14 +106,14 @@ func (w *worker) run(ctx context.Context) (err error) {
 		case <-tick.C:
 			w.sendDue()
 		case <-w.queue.ready:
-			m, left, ok := w.queue.take()
+			m, ok := w.queue.take()
 			if !ok {
 				continue
 			}
 			if err := w.handle(m); err != nil {
 				return err
 			}
-			if w.batch >= maxBatch || w.batch > 0 && left == 0 {
+			if n, _ := w.queue.waiting(); n == 0 {
 				if err := w.commit(); err != nil {
 					return err
 				}
@@ -114,6 +123,9 @@ func (w *worker) run(ctx context.Context) (err error) {
 }
 
 func (w *worker) commit() error {
+	if w.batch == 0 {
+		return nil
+	}
 	w.batch = 0
 	if err := w.app.Commit(); err != nil {
 		return fmt.Errorf("ingest: commit: %w", err)
@@ -282,12 +294,38 @@ func (w *worker) onJoined(e *edge, payload []byte) error {
 			if i == last {
 				size = len(payload) // the message counts once
 			}
-			ok, err = w.take(e, f, s, payload, size)
+			if ok, err = w.take(e, f, s, payload, size); ok && err == nil && i < last {
+				err = w.takeLive(e)
+			}
 		}
 		i++
 		return ok && err == nil
 	})
 	return err
+}
+
+// takeLive works on what live edges have sent while the joined frames of another
+// one are taken: hours of one edge must not stand before the present of all.
+func (w *worker) takeLive(not *edge) error {
+	if w.between {
+		return nil
+	}
+	w.between = true
+	w.scratch, w.other = w.other, w.scratch
+	defer func() {
+		w.scratch, w.other = w.other, w.scratch
+		w.between = false
+	}()
+	for range liveRun {
+		m, ok := w.queue.takeLive(not.id)
+		if !ok {
+			return nil
+		}
+		if err := w.handle(m); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // follows judges a frame by its place, and says so to the edge when it is not the
@@ -343,6 +381,11 @@ func (w *worker) take(e *edge, f *wire.Frame, s *schema, payload []byte, size in
 		return false, err
 	}
 	e.line.take(&f.Header)
+	if w.batch >= maxBatch {
+		if err := w.commit(); err != nil {
+			return false, err
+		}
+	}
 	w.settle(e, now)
 	e.suspects = 0
 	w.touch(e)
