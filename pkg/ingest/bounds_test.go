@@ -247,3 +247,67 @@ func TestASiteThatMovesMovesTheLabels(t *testing.T) {
 		}
 	})
 }
+
+// slowStore takes a while for each sample.
+type slowStore struct{ nullStore }
+
+type slowAppender struct{ Appender }
+
+func (s slowStore) Appender() Appender { return slowAppender{s.nullStore.Appender()} }
+
+func (a slowAppender) Append(ref uint64, l []telemetry.Label, t int64, v float64) (uint64, error) {
+	<-time.After(time.Millisecond)
+	return a.Appender.Append(ref, l, t, v)
+}
+
+func TestABacklogTakesAQuarterOfAWorkerWhileOthersAreLive(t *testing.T) {
+	for name, want := range map[string]struct{ live, from, to int }{
+		"nobody is live":  {0, 90, 100}, // a message takes 10 ms
+		"others are live": {1, 20, 27},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				g, err := New(Config{Workers: 1, Logger: slog.New(slog.DiscardHandler)}, Parts{
+					Store: slowStore{}, Ledger: newCrashLedger(), Bus: fakeBus{ack: func(string, wire.Ack) {}},
+				})
+				if err != nil {
+					t.Fatal(err)
+				}
+				ctx, cancel := context.WithCancel(context.Background())
+				done := make(chan error, 1)
+				go func() { done <- g.Run(ctx) }()
+				now := time.Now().UnixMilli()
+				old, live := newSource(t, 1, 1, now-7*24*3600_000), newSource(t, 2, 1, now-1000)
+				send := func(id string, s *source) {
+					rs := make([]telemetry.Reading, 10)
+					for i := range rs {
+						rs[i] = telemetry.Reading{Series: firstPlain, Time: s.w + int64(i) + 1, Value: float64(i)}
+					}
+					g.Receive(id, wire.TopicFrame, s.frame(rs...))
+				}
+				g.Receive("old", wire.TopicHello, old.hello(1))
+				g.Receive("old", wire.TopicFrame, old.raw)
+				send("old", old)
+				if want.live > 0 {
+					g.Receive("live", wire.TopicHello, live.hello(1))
+					g.Receive("live", wire.TopicFrame, live.raw)
+					send("live", live)
+				}
+				advance(2 * time.Second) // the edges are told apart once a second
+				at := func() int { e, _ := g.Edge("old"); return int(e.Position.Seq) }
+				before := at()
+				for range 200 {
+					send("old", old)
+				}
+				advance(time.Second)
+				if n := at() - before; n < want.from || n > want.to {
+					t.Errorf("%d messages of a backlog in a second, want %d to %d", n, want.from, want.to)
+				}
+				cancel()
+				if err := <-done; err != nil {
+					t.Error(err)
+				}
+			})
+		})
+	}
+}

@@ -21,6 +21,7 @@ const (
 type credit struct {
 	total         int64
 	live, backlog atomic.Uint32
+	liveEdges     atomic.Bool // there are some
 }
 
 func newCredit(total int64) *credit {
@@ -37,6 +38,9 @@ func (c *credit) of(v *view) uint32 {
 	return c.live.Load()
 }
 
+// anyLive reports whether there are live edges.
+func (c *credit) anyLive() bool { return c.liveEdges.Load() }
+
 // divide counts the edges heard within active and sets the shares.
 func (c *credit) divide(all *views, now time.Time, active time.Duration) {
 	var live, backlog int64
@@ -52,6 +56,7 @@ func (c *credit) divide(all *views, now time.Time, active time.Duration) {
 			live++
 		}
 	})
+	c.liveEdges.Store(live > 0)
 	c.set(live, backlog)
 }
 

@@ -89,16 +89,17 @@ func (q *queue) lane(edge string) *lane {
 	return l
 }
 
-// take returns the next message; false when there is none.
-func (q *queue) take() (m message, ok bool) {
+// take returns the next message, and whether it is of a backlog; false when there
+// is none. When it is to be of a live edge and backlogs alone wait, there is none.
+func (q *queue) take(liveOnly bool) (m message, past, ok bool) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	from := &q.live
-	if from.empty() || q.running >= liveRun && !q.backlog.empty() {
+	if !liveOnly && (from.empty() || q.running >= liveRun && !q.backlog.empty()) {
 		from = &q.backlog
 	}
 	if from.empty() {
-		return message{}, false
+		return message{}, false, false
 	}
 	turn := 1
 	if from == &q.live {
@@ -107,7 +108,7 @@ func (q *queue) take() (m message, ok bool) {
 		q.running = 0
 		turn = laneTurn
 	}
-	return q.first(from, turn), true
+	return q.first(from, turn), from == &q.backlog, true
 }
 
 // takeLive returns the next message of a live edge other than the one named; false

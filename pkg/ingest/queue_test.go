@@ -29,11 +29,11 @@ func TestLiveEdgesDoNotWaitBehindABacklog(t *testing.T) {
 		q.offer(numbered("old", i, 100))
 	}
 	for i := range 30 {
-		q.take()
+		q.take(false)
 		q.offer(numbered(fmt.Sprint("live-", i%10), i, 100))
 		waited := 0
 		for {
-			m, ok := q.take()
+			m, _, ok := q.take(false)
 			if !ok {
 				t.Fatal("empty")
 			}
@@ -57,7 +57,7 @@ func TestABacklogIsNotStarvedByABusyPresent(t *testing.T) {
 	for i := range 10 * (liveRun + 1) {
 		q.offer(numbered(fmt.Sprint("live-", i%7), i, 100))
 		q.offer(numbered(fmt.Sprint("live-", i%7), i, 100))
-		if m, _ := q.take(); m.edge == "old" {
+		if m, _, _ := q.take(false); m.edge == "old" {
 			old++
 		}
 	}
@@ -89,7 +89,7 @@ func TestEdgesTakeTurns(t *testing.T) {
 	}
 	q.offer(numbered("quiet", 1, 10))
 	for i := range 3 {
-		if m, _ := q.take(); m.edge == "quiet" {
+		if m, _, _ := q.take(false); m.edge == "quiet" {
 			return
 		} else if i == 2 {
 			t.Error("a chatty edge is before a quiet one")
@@ -140,7 +140,7 @@ func TestEachEdgesMessagesKeepTheirOrder(t *testing.T) {
 					expect++
 				}
 			default:
-				take := q.take
+				take := func() (message, bool) { m, _, ok := q.take(false); return m, ok }
 				if i%3 == 0 { // in the middle of another message
 					take = func() (message, bool) { return q.takeLive("e0") }
 				}
@@ -158,7 +158,7 @@ func TestEachEdgesMessagesKeepTheirOrder(t *testing.T) {
 			}
 		}
 		for {
-			m, ok := q.take()
+			m, _, ok := q.take(false)
 			if !ok {
 				break
 			}
@@ -187,7 +187,7 @@ func BenchmarkQueue(b *testing.B) {
 		q.offer(ms[i%edges])
 		if i%4 == 3 {
 			for range 4 {
-				q.take()
+				q.take(false)
 			}
 		}
 	}

@@ -68,6 +68,10 @@ const (
 	ackTick   = 25 * time.Millisecond // granularity of waiting acknowledgements
 	helloPace = 50 * time.Millisecond // between two answers to one edge
 	sternPace = time.Second           // between two refusals to one edge
+
+	// backlogRest is how long a worker rests from backlogs, in times of what the
+	// last message of one took.
+	backlogRest = 3
 )
 
 func newWorker(g *Ingest) *worker {
@@ -79,6 +83,10 @@ func newWorker(g *Ingest) *worker {
 
 // run works until ctx ends. What is then in the queue is left there: it was not
 // acknowledged.
+//
+// After a message of a backlog the worker rests from backlogs for three times as
+// long as it took, while there are live edges: what they send is judged at once,
+// and the rest of the hub, which tells people, has processors and the disk.
 func (w *worker) run(ctx context.Context) (err error) {
 	w.app = w.g.parts.Store.Appender()
 	defer func() {
@@ -95,10 +103,16 @@ func (w *worker) run(ctx context.Context) (err error) {
 	}
 	tick := time.NewTicker(ackTick)
 	defer tick.Stop()
+	rest := time.NewTimer(0)
+	defer rest.Stop()
+	resting := true // until rest
 	for {
 		select {
 		case <-ctx.Done():
 			return nil
+		case <-rest.C:
+			resting = false
+			w.queue.wake()
 		case o := <-w.orders:
 			if err := w.obey(o); err != nil {
 				return err
@@ -106,14 +120,18 @@ func (w *worker) run(ctx context.Context) (err error) {
 		case <-tick.C:
 			w.sendDue()
 		case <-w.queue.ready:
-			m, ok := w.queue.take()
-			if !ok {
-				continue
+			m, past, ok := w.queue.take(resting)
+			if ok {
+				began := time.Now()
+				if err := w.handle(m); err != nil {
+					return err
+				}
+				if past && w.g.credit.anyLive() {
+					resting = true
+					rest.Reset(backlogRest * time.Since(began))
+				}
 			}
-			if err := w.handle(m); err != nil {
-				return err
-			}
-			if n, _ := w.queue.waiting(); n == 0 {
+			if n, _ := w.queue.waiting(); n == 0 || !ok {
 				if err := w.commit(); err != nil {
 					return err
 				}

@@ -31,14 +31,20 @@ type pace struct {
 	// milliseconds; event time stays behind the clock.
 	step  int64
 	begin int64
+	// window is how many bytes it makes before the hub has them on its disk, when
+	// every is 0.
+	window int
 	// alarm is the time between two alarms of the probe; 0: none.
 	alarm time.Duration
 }
 
-// maxUnsafe is how many bytes of frames an edge makes at rate 0 before the hub has
-// them on its disk: what keeps a hub busy between two checkpoints, and no more, or
-// the times taken would be those of the generator's own queue.
-const maxUnsafe = 256 << 10
+// The windows of a run flat out: what keeps a hub busy between two checkpoints and
+// no more, or the times taken would be those of the generator's own queue. A
+// backlog is on the edge's disk already, so nothing but the hub bounds it.
+const (
+	liveWindow  = 256 << 10
+	drainWindow = 16 << 20
+)
 
 // commitBytes is what a buffered edge appends between two commits at most.
 const commitBytes = 1 << 20
@@ -219,7 +225,7 @@ func (e *loadEdge) commit() error {
 func (e *loadEdge) full() bool {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	return e.unsafe >= maxUnsafe
+	return e.unsafe >= e.pace.window
 }
 
 // acked counts what the hub has told the uplink.

@@ -54,7 +54,7 @@ func (r *rig) run(ctx context.Context) error {
 			return context.Cause(ctx)
 		}
 	}
-	p := pace{every: r.o.every, step: r.o.step.Milliseconds(), begin: time.Now().Add(-r.o.farBack()).UnixMilli(), alarm: r.o.alarm}
+	p := pace{every: r.o.every, step: r.o.step.Milliseconds(), begin: time.Now().Add(-r.o.farBack()).UnixMilli(), alarm: r.o.alarm, window: liveWindow}
 	for i := range r.o.edges {
 		e, err := newEdge(edgeID(i, edgeGroups(r.o.series, r.o.rules)), r.hub.mqtt, r.bufferDir(), r.station, p, &r.counts, r.alerts)
 		if err != nil {
@@ -230,7 +230,7 @@ func (r *rig) watch(ctx context.Context, d time.Duration) (peaks usage, err erro
 // sends a backlog.
 func (r *rig) measureDrain(ctx context.Context, start func(func() error)) error {
 	var counts counters
-	p := pace{step: 1000, begin: time.Now().Add(-r.o.drain).UnixMilli()}
+	p := pace{step: 1000, begin: time.Now().Add(-r.o.drain).UnixMilli(), window: drainWindow}
 	e, err := newEdge("load-drain", r.hub.mqtt, r.bufferDir(), newStation(r.lib, r.o.drainSeries, false), p, &counts, nil)
 	if err != nil {
 		return err
