@@ -294,14 +294,10 @@ func furtherOf(pt *profile.Point) (out []string) {
 // exampleDevice is a device of the profile as it stands in edge.yaml.
 func exampleDevice(p *profile.Profile) string {
 	_, model, _ := strings.Cut(p.ID, "/")
-	text := fmt.Sprintf("  - {id: %s-01, profile: %s, connection: ", model, p.ID)
-	if p.Protocol == profile.ProtocolModbus {
-		text += "cabinet"
-		if p.Modbus.Unit == 0 {
-			text += ", unit: 1"
-		}
-	} else {
-		text += "broker"
+	connection := map[string]string{profile.ProtocolModbus: "cabinet", profile.ProtocolMQTT: "broker"}[p.Protocol]
+	text := fmt.Sprintf("  - {id: %s-01, profile: %s, connection: %s", model, p.ID, orText(connection, p.Protocol))
+	if p.Protocol == profile.ProtocolModbus && p.Modbus.Unit == 0 {
+		text += ", unit: 1"
 	}
 	return text + withText(examples(p)) + "}"
 }
