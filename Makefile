@@ -27,8 +27,8 @@ test-ui: build ## the page in a real browser; SCREENSHOTS=docs/images takes the 
 	@sh scripts/uitest/setup.sh
 	cd scripts/uitest && SCREENSHOTS=$(if $(SCREENSHOTS),$(abspath $(SCREENSHOTS))) node --test page.test.mjs
 
-torture: ## the crash tests for longer: make torture ROUNDS=50 SEED=1
-	CGO_ENABLED=1 LANGBIANG_TORTURE_ROUNDS=$(or $(ROUNDS),30) LANGBIANG_TORTURE_SEED=$(SEED) $(GO) test -race -timeout 60m -count=1 -run 'Crash|Killed|Torture' -v ./pkg/... ./scripts/...
+torture: ## promise 1 under attack, for long: make torture ROUNDS=30 STEPS=200 CUTS=2000 SEED=1
+	CGO_ENABLED=1 LANGBIANG_TORTURE_ROUNDS=$(or $(ROUNDS),30) LANGBIANG_TORTURE_STEPS=$(or $(STEPS),200) LANGBIANG_TORTURE_CUTS=$(or $(CUTS),2000) LANGBIANG_TORTURE_SEED=$(SEED) $(GO) test -race -timeout 60m -count=1 -run 'Crash|Killed|Torture|PowerCut|Refuses' -v ./pkg/... ./scripts/...
 
 bench: ## run the benchmarks and print a table
 	@$(GO) run ./scripts/benchtable

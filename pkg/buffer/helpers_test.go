@@ -21,6 +21,13 @@ func TestMain(m *testing.M) {
 		fmt.Fprintln(os.Stderr, powerWriter(dir))
 		os.Exit(1)
 	}
+	if dir := os.Getenv(backlogEnv); dir != "" {
+		if err := backlogReader(dir); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		os.Exit(0)
+	}
 	goleak.VerifyTestMain(m)
 }
 

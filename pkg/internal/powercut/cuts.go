@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"testing"
+	"time"
 )
 
 // Victim runs a worker in a recorded folder and cuts its power. It is what tests
@@ -26,13 +27,17 @@ type Victim struct {
 	Check func(t *testing.T, dir, promise string)
 }
 
-// Run makes the cuts, at places that the seed chooses. LANGBIANG_TORTURE_SEED
-// gives another seed. Where there is no FUSE it says so and does nothing; the tests
+// Run makes the cuts, at places that the seed chooses; with LANGBIANG_TORTURE_CUTS
+// it is a new one each time. LANGBIANG_TORTURE_SEED repeats one. Where there is no FUSE it says so and does nothing; the tests
 // that copy files do what they can there.
 func (v Victim) Run(t *testing.T, seed uint64) {
 	t.Helper()
-	cuts := v.Cuts + number(t, "LANGBIANG_TORTURE_CUTS", 0)
+	more := number(t, "LANGBIANG_TORTURE_CUTS", 0)
+	if more > 0 {
+		seed = uint64(time.Now().UnixNano()) >> 16 // new luck, and printed
+	}
 	seed = uint64(number(t, "LANGBIANG_TORTURE_SEED", int(seed)))
+	cuts := v.Cuts + more
 	rec, err := Mount(t.TempDir(), t.TempDir())
 	if errors.Is(err, ErrUnsupported) {
 		t.Logf("power cuts under the file system: none, %v", err)
