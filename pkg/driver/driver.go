@@ -88,6 +88,9 @@ type Sink interface {
 	// Committed calls f, from any goroutine, once everything put before the
 	// ticket is on disk. Used to acknowledge QoS 1 messages.
 	Committed(t Ticket, f func())
+	// Flush asks for a commit of everything put before, soon. It reports false
+	// when there never will be one. It does not wait.
+	Flush() bool
 }
 
 // Ticket names a point in the order of Puts.

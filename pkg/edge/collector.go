@@ -237,6 +237,15 @@ func (c *collector) Committed(t driver.Ticket, f func()) {
 	f()
 }
 
+// Flush implements [driver.Sink].
+func (c *collector) Flush() bool {
+	select {
+	case c.urgent <- struct{}{}:
+	default: // it is asked for already
+	}
+	return true
+}
+
 // cut fills f with what has come in since the last cut and gives it a watermark.
 // It reports false, and leaves f alone, when there is nothing to say: no
 // reading, no mark, and less than quiet since the last frame. The slices of f

@@ -142,6 +142,9 @@ func (r *directReading) revision(d *driver.Device) string {
 // Committed implements [driver.Sink]: nothing ever is.
 func (r *directReading) Committed(driver.Ticket, func()) {}
 
+// Flush implements [driver.Sink].
+func (r *directReading) Flush() bool { return false }
+
 func (r *directReading) state(d *driver.Device) (deviceState, func(int64) time.Time) {
 	r.mu.Lock()
 	defer r.mu.Unlock()

@@ -137,6 +137,9 @@ func (r *Recorder) Identities(device string) []driver.Identity {
 // Committed implements [driver.Sink]: everything is committed at once.
 func (r *Recorder) Committed(_ driver.Ticket, f func()) { f() }
 
+// Flush implements [driver.Sink].
+func (r *Recorder) Flush() bool { return true }
+
 func (r *Recorder) fault(format string, args ...any) {
 	if len(r.faults) < 20 {
 		r.faults = append(r.faults, fmt.Sprintf(format, args...))

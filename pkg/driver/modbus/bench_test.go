@@ -24,6 +24,7 @@ func (s *nullSink) Put(_ *driver.Device, _ time.Time, samples []driver.Sample) d
 }
 func (s *nullSink) Status(*driver.Device, bool, telemetry.Reason, string) {}
 func (s *nullSink) Committed(driver.Ticket, func())                       {}
+func (s *nullSink) Flush() bool                                           { return false }
 func (s *nullSink) Identified(*driver.Device, driver.Identity)            {}
 
 // constantLine answers at once, so that what is measured is the driver's own.

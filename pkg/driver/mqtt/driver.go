@@ -32,6 +32,7 @@ type mqttDriver struct {
 	started  time.Time
 	keeps    bool        // the broker keeps our session
 	starved  atomic.Bool // QoS 1 messages were left with the broker
+	closing  atomic.Bool // what arrives now is left with the broker
 
 	tap func(paho.Message) // takes all messages, when somebody only listens
 
@@ -78,13 +79,29 @@ func newDriver(cfg Config, id string, devices []*driver.Device, env driver.Env) 
 	return d, nil
 }
 
-// Run implements [driver.Driver].
+// settleTime bounds how long a driver that ends waits for the commit of what it
+// has read. What is acknowledged only after that comes again, and is read twice.
+const settleTime = 2 * time.Second
+
+// Run implements [driver.Driver]. After ctx has ended it keeps the connection
+// until what was read is committed and acknowledged.
 func (d *mqttDriver) Run(ctx context.Context) error {
-	var wg sync.WaitGroup
-	wg.Go(func() { d.link.run(ctx) })
-	wg.Go(func() { d.receipts.run(ctx) })
+	after := context.WithoutCancel(ctx)
+	linked, unlink := context.WithCancel(after)
+	defer unlink()
+	acknowledging, stop := context.WithCancel(after)
+	defer stop()
+	var link, receipts sync.WaitGroup
+	link.Go(func() { d.link.run(linked) })
+	receipts.Go(func() { d.receipts.run(acknowledging) })
 	d.work(ctx)
-	wg.Wait()
+	if d.sink.Flush() {
+		d.receipts.wait(settleTime)
+	}
+	stop()
+	receipts.Wait()
+	unlink()
+	link.Wait()
 	d.metrics.connected.Set(0)
 	return nil
 }
@@ -152,9 +169,12 @@ func (d *mqttDriver) work(ctx context.Context) {
 	for {
 		select {
 		case <-ctx.Done():
+			d.closing.Store(true)
 			for _, m := range d.queue.take() {
-				if m.receipt == nil { // the others come again at the next start
+				if m.receipt == nil {
 					d.handle(m, time.Now())
+				} else { // it comes again at the next start
+					d.receipts.forget(m.receipt)
 				}
 			}
 			return
@@ -188,7 +208,8 @@ func (d *mqttDriver) drain(ctx context.Context) {
 	d.metrics.waiting.Set(float64(len(ms)))
 	for _, m := range ms {
 		if m.receipt != nil && ctx.Err() != nil {
-			continue // it comes again at the next start
+			d.receipts.forget(m.receipt) // it comes again at the next start
+			continue
 		}
 		d.handle(m, time.Now())
 	}

@@ -116,7 +116,8 @@ func (b *testBroker) cut(client string) {
 
 // fakeSink records what a driver puts. Commits happen when the test says so.
 type fakeSink struct {
-	gate chan struct{} // when not nil, every Put waits for one receive
+	obeys bool          // commits when it is asked to
+	gate  chan struct{} // when not nil, every Put waits for one receive
 
 	mu         sync.Mutex
 	puts       []put
@@ -194,6 +195,17 @@ func (s *fakeSink) Committed(t driver.Ticket, f func()) {
 	}
 	s.mu.Unlock()
 	f()
+}
+
+// Flush commits, if the sink does so when it is asked.
+func (s *fakeSink) Flush() bool {
+	s.mu.Lock()
+	obeys := s.obeys
+	s.mu.Unlock()
+	if obeys {
+		s.commit()
+	}
+	return s.auto || obeys
 }
 
 func (s *fakeSink) commit() {

@@ -64,6 +64,35 @@ func TestUncommittedMessageComesAgainAfterACrash(t *testing.T) {
 	eventually(t, "acknowledged", func() bool { return b.inflight("edge") == 0 })
 }
 
+// A driver that ends has everything that it read committed and acknowledged, or
+// the broker would give it to the next one again: an event counted twice.
+func TestAStoppedDriverLeavesNothingToBeReadTwice(t *testing.T) {
+	b := newBroker(t)
+	first := newSink(false)
+	first.obeys = true
+	d := start(t, Config{URL: "tcp://" + b.addr, ClientID: "edge"}, first, dev("d", profile.Point{ID: "n", Topic: "n"}))
+	d.connected(t)
+	const n = 200
+	for i := range n {
+		b.publish("n", fmt.Sprint(i), false, 1)
+	}
+	eventually(t, "some are read", func() bool { return len(first.all()) > n/4 })
+	d.stop()
+	eventually(t, "the broker has the acknowledgements", func() bool { return b.inflight("edge") <= n-len(first.all()) })
+	second := newSink(true)
+	start(t, Config{URL: "tcp://" + b.addr, ClientID: "edge"}, second, dev("d", profile.Point{ID: "n", Topic: "n"}))
+	eventually(t, "the rest is read", func() bool { return len(first.all())+len(second.all()) >= n && b.inflight("edge") == 0 })
+	seen := map[float64]int{}
+	for _, p := range append(first.all(), second.all()...) {
+		seen[p.samples[0].Value]++
+	}
+	for i := range n {
+		if seen[float64(i)] != 1 {
+			t.Errorf("message %d was read %d times", i, seen[float64(i)])
+		}
+	}
+}
+
 func TestMessagesOfAnOldSessionAreLetGo(t *testing.T) {
 	b := newBroker(t)
 	d := start(t, Config{URL: "tcp://" + b.addr, ClientID: "edge"}, newSink(true), dev("d", profile.Point{ID: "n", Topic: "before"}))

@@ -4,6 +4,7 @@ import (
 	"context"
 	"hash/maphash"
 	"sync"
+	"time"
 
 	paho "github.com/eclipse/paho.mqtt.golang"
 )
@@ -37,11 +38,12 @@ type receipts struct {
 	ring  []uint16            // the same identifiers, oldest at next once it is full
 	next  int
 	ready []paho.Message
+	empty chan struct{} // receives when the last one that was open is settled
 }
 
 func newReceipts(limit int) *receipts {
 	return &receipts{
-		limit: limit, seed: maphash.MakeSeed(), wake: make(chan struct{}, 1),
+		limit: limit, seed: maphash.MakeSeed(), wake: make(chan struct{}, 1), empty: make(chan struct{}, 1),
 		open: make(map[uint16]*receipt), acked: make(map[uint16]uint64),
 	}
 }
@@ -122,6 +124,32 @@ func (r *receipts) forget(e *receipt) {
 func (r *receipts) drop(e *receipt) {
 	delete(r.open, e.id)
 	r.bytes -= e.size
+	if len(r.open) > 0 {
+		return
+	}
+	select {
+	case r.empty <- struct{}{}:
+	default:
+	}
+}
+
+// wait returns once no message waits for its commit, or after limit.
+func (r *receipts) wait(limit time.Duration) {
+	timer := time.NewTimer(limit)
+	defer timer.Stop()
+	for {
+		r.mu.Lock()
+		open := len(r.open)
+		r.mu.Unlock()
+		if open == 0 {
+			return
+		}
+		select {
+		case <-r.empty:
+		case <-timer.C:
+			return
+		}
+	}
 }
 
 // dismiss acknowledges a message that is not tracked.
@@ -147,13 +175,14 @@ func (r *receipts) half() bool {
 	return len(r.open) <= r.limit/2 && r.bytes <= maxQueueBytes/2
 }
 
-// run acknowledges what is ready until ctx ends. Sending an acknowledgement can
-// block for as long as the network does, so nobody else does it.
+// run acknowledges what is ready until ctx ends, and then what is ready still.
+// Sending an acknowledgement can block for as long as the network does, so nobody
+// else does it.
 func (r *receipts) run(ctx context.Context) {
-	for {
+	for ended := false; !ended; {
 		select {
 		case <-ctx.Done():
-			return
+			ended = true
 		case <-r.wake:
 		}
 		r.mu.Lock()
