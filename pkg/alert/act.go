@@ -282,7 +282,10 @@ func (a *Alert) Carry(old *Alert) {
 	if a.State == Active && old.Ack != nil && a.Severity > old.Ack.Severity {
 		a.Acknowledged, a.Ack = false, nil
 	}
-	a.Assignee, a.Closed, a.Comments = old.Assignee, old.Closed, old.Comments
+	a.Assignee, a.Comments = old.Assignee, old.Comments
+	if a.State != Active { // one that runs again after all is closed no longer
+		a.Closed = old.Closed
+	}
 	a.Test, a.TestUntil = a.Test || old.Test, old.TestUntil
 }
 

@@ -8,7 +8,6 @@ import (
 	"regexp"
 	"slices"
 	"strings"
-	"time"
 
 	firmwareprofiles "github.com/langbiang/langbiang/firmware-profiles"
 	"github.com/langbiang/langbiang/pkg/internal/strictyaml"
@@ -28,9 +27,6 @@ type Plan struct {
 
 	doc *strictyaml.Document // hub.yaml, for the places of faults
 }
-
-// minAlertRetention is the shortest time that the alert log may be kept.
-const minAlertRetention = 24 * time.Hour
 
 var sitePattern = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$`)
 
@@ -118,8 +114,8 @@ func (c *checker) settings(cfg *Config) {
 	if cfg.Store.Retention < cfg.Store.MaxAge {
 		c.fault("too short", "at least store.edge_max_age, or what edges still hold would be dropped on arrival", "store", "retention")
 	}
-	if cfg.Alerts.Retention < minAlertRetention {
-		c.fault("too short", "at least 1d, or people would lose sight of what has just happened", "alerts", "retention")
+	if cfg.Alerts.Retention < cfg.Store.MaxAge {
+		c.fault("too short", "at least store.edge_max_age, or an edge that sends again what it keeps would raise alerts that have been dropped", "alerts", "retention")
 	}
 	if cfg.Ingest.CheckpointEvery < 50_000_000 {
 		c.fault("too small", "at least 50ms", "ingest", "checkpoint_every")

@@ -60,6 +60,9 @@ func (b *batch) act(kind alert.Kind, act alert.Act, id string) (r alert.ActResul
 	switch kind {
 	case alert.Shelved:
 		h := alert.ShelfFor(&a, &act, b.recorded.UTC())
+		if r.Err = b.roomFor(h.ID); r.Err != nil {
+			return r, nil //nolint:nilerr // the refusal is the result
+		}
 		if err := b.putHold(h); err != nil {
 			return r, err
 		}

@@ -14,8 +14,9 @@ import (
 	"github.com/langbiang/langbiang/pkg/alert"
 )
 
-// maxHolds bounds the holds that stand at once.
-const maxHolds = 10_000
+// maxHolds bounds the holds that stand at once: every transition is compared with
+// each of them.
+const maxHolds = 2000
 
 // PutHold begins a hold, or replaces the one with its id, and returns when it is
 // on disk together with the entries of the alerts that it reaches. A hold without
@@ -33,9 +34,8 @@ func (l *Ledger) PutHold(h alert.Hold) (alert.Hold, error) {
 			refused = &alert.Refusal{Reason: alert.NotNow, What: fmt.Sprintf("the hold %.80s stands with another kind or scope", h.ID), Do: "end it, or give another id; only its end and its reason can be changed"}
 			return nil
 		}
-		if len(b.holds()) >= maxHolds {
-			refused = &alert.Refusal{Reason: alert.NotNow, What: fmt.Sprintf("%d holds stand already", maxHolds), Do: "end some, or use fewer with a wider scope"}
-			return nil
+		if refused = b.roomFor(h.ID); refused != nil {
+			return nil //nolint:nilerr // the same
 		}
 		h.Exact, h.Ended, h.From, h.Until = false, nil, b.recorded.UTC(), h.Until.UTC()
 		if err := b.putHold(h); err != nil {
@@ -140,6 +140,14 @@ func (b *batch) endHold(h alert.Hold, act alert.Act) (alert.Hold, error) {
 	return h, b.reach(&h, &act)
 }
 
+// roomFor refuses a hold that would be one too many.
+func (b *batch) roomFor(id string) error {
+	if _, known := b.hold(id); known || len(b.holds()) < maxHolds {
+		return nil
+	}
+	return &alert.Refusal{Reason: alert.NotNow, What: fmt.Sprintf("%d holds stand already, shelvings among them", maxHolds), Do: "end some, or use fewer with a wider scope"}
+}
+
 func sameScope(a, b *alert.Hold) bool {
 	return a.Kind == b.Kind && a.Site == b.Site && a.Edge == b.Edge && a.Device == b.Device && a.Point == b.Point && a.Rule == b.Rule
 }
@@ -160,7 +168,11 @@ func (b *batch) endShelves(a *alert.Alert, act alert.Act) error {
 // stands or has ended.
 func (b *batch) reach(h *alert.Hold, act *alert.Act) error {
 	var ids []string
+	series := []byte(alert.SeriesKey(h.Edge, h.Device, h.Point))
 	err := b.tx.Bucket(bucketActive).ForEach(func(k, v []byte) error {
+		if h.Exact && !bytes.HasSuffix(v, series) { // the series is the last of the value
+			return nil
+		}
 		ix, ok := decodeIndex(v)
 		if ok && (h.Rule == "" || ix.rule == h.Rule) && (h.Site == "" || h.Exact || ix.site == h.Site) &&
 			(h.Edge == "" || strings.HasPrefix(ix.series, h.Edge+"/")) {

@@ -176,6 +176,9 @@ func Open(dir string, o Options) (l *Ledger, err error) {
 		_ = db.Close()
 		return nil, fmt.Errorf("ledger %s: %w", path, err)
 	}
+	if o.Metrics != nil {
+		o.Metrics.MustRegister(newActiveAlerts(l))
+	}
 	go l.write()
 	return l, nil
 }

@@ -4,12 +4,49 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/langbiang/langbiang/pkg/alert"
 )
 
 type metrics struct {
 	commits    prometheus.Histogram
 	entries    prometheus.Counter
 	duplicates prometheus.Counter
+}
+
+// activeAlerts is a collector of the counts.
+type activeAlerts struct {
+	l            *Ledger
+	active, held *prometheus.Desc
+}
+
+func newActiveAlerts(l *Ledger) *activeAlerts {
+	return &activeAlerts{
+		l:      l,
+		active: prometheus.NewDesc("langbiang_hub_alerts_active", "Active alerts that call for somebody, by severity; tests are not counted.", []string{"severity"}, nil),
+		held:   prometheus.NewDesc("langbiang_hub_alerts_held", "Active alerts that are held, by what holds them: shelved, suppressed or out_of_service.", []string{"state"}, nil),
+	}
+}
+
+// Describe implements [prometheus.Collector].
+func (c *activeAlerts) Describe(ch chan<- *prometheus.Desc) {
+	ch <- c.active
+	ch <- c.held
+}
+
+// Collect implements [prometheus.Collector].
+func (c *activeAlerts) Collect(ch chan<- prometheus.Metric) {
+	c.l.mu.Lock()
+	all := c.l.counts.all
+	c.l.mu.Unlock()
+	for s := alert.Info; s <= alert.Emergency; s++ {
+		ch <- prometheus.MustNewConstMetric(c.active, prometheus.GaugeValue, float64(all.bySeverity[s]), s.String())
+	}
+	for i, s := range heldStates {
+		if s != "" {
+			ch <- prometheus.MustNewConstMetric(c.held, prometheus.GaugeValue, float64(all.held[i]), string(s))
+		}
+	}
 }
 
 func newMetrics(r prometheus.Registerer) *metrics {

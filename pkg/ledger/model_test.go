@@ -398,11 +398,11 @@ func modelSeed(t *testing.T, seed uint64) {
 	}
 }
 
-// LANGBIANG_SEEDS says how many histories are tried.
-func TestAlertsAreWhatAModelOnPaperMakesOfThem(t *testing.T) {
+// LANGBIANG_TORTURE_ROUNDS says how often ten histories are tried.
+func TestAfterCrashesAlertsAreWhatAModelOnPaperMakesOfThem(t *testing.T) {
 	seeds := uint64(10)
-	if n, err := strconv.ParseUint(os.Getenv("LANGBIANG_SEEDS"), 10, 64); err == nil {
-		seeds = n
+	if n, err := strconv.ParseUint(os.Getenv("LANGBIANG_TORTURE_ROUNDS"), 10, 64); err == nil {
+		seeds = 10 * n
 	}
 	for seed := range seeds {
 		if modelSeed(t, seed); t.Failed() {

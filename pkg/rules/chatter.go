@@ -318,7 +318,7 @@ func (f *Fold) saveChatter() []byte {
 	}
 	data, err := json.Marshal(list)
 	if err != nil {
-		panic("rules: " + err.Error()) // strings and finite numbers only, as in every alert
+		return nil // times beyond the year 9999, which only damaged state has: forgotten
 	}
 	return data
 }

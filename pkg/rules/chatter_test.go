@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"github.com/langbiang/langbiang/pkg/alert"
+	"github.com/langbiang/langbiang/pkg/telemetry"
 )
 
 const twitchy = `
@@ -144,4 +145,27 @@ func TestARuleMayKeepItsActivationsApart(t *testing.T) {
 	if mustLoad(t, twitchy).Rules()[0].Version == mustLoad(t, twitchy+"  collapse: false\n").Rules()[0].Version {
 		t.Error("the version does not tell them apart")
 	}
+}
+
+func FuzzSavedChatter(f *testing.F) {
+	e, _ := newTest(f, twitchy)
+	fold := openFold(f, e, nil, pm("a"), pm("b"))
+	observe(fold, 0, 60, 1, 40, 2, 60, 3, 40, 4, 60, 5, 40)
+	fold.Observe(1, 1000, 60, good)
+	f.Add(fold.saveChatter())
+	f.Add([]byte(`[{"Rule":"level-high","Device":"a","Point":"pm2_5","On":true,"Told":{}}]`))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		e, _ := newTest(t, twitchy)
+		fold := openFold(t, e, nil)
+		if !fold.loadChatter(data) {
+			return
+		}
+		fold.Bind([]telemetry.BoundSeries{pm("a")})
+		observe(fold, 10, 60, 11, 40, 12, 60)
+		fold.Unobserved(13_000, 14_000)
+		fold.Advance(200_000)
+		if _, err := e.Open("e1", fold.Save(nil)); err != nil {
+			t.Fatalf("what Save wrote cannot be opened: %v", err)
+		}
+	})
 }

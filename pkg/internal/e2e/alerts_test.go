@@ -68,7 +68,7 @@ type answer struct {
 	Faults   []api.Fault
 }
 
-func TestWhatPeopleDidSurvivesKillsReplaysAndReloads(t *testing.T) {
+func TestKilledAndReloadedTheHubKeepsWhatPeopleDid(t *testing.T) {
 	l := newLine(t, plainRule)
 	l.set(pm25Register, 20)
 	l.startHub()
