@@ -84,6 +84,8 @@ const (
 	Chattered Kind = "chattering"
 	// Calmed ends the chattering of an alert whose condition still holds.
 	Calmed Kind = "quiet"
+	// Foreseen raises an alert as provisional; Raised confirms it.
+	Foreseen Kind = "provisional"
 )
 
 // Alert is one episode. Its JSON form is the API's.

@@ -61,7 +61,10 @@ func (f *Fold) Bind(list []telemetry.BoundSeries) {
 		s.value = saved.value
 		f.abandon(&s, saved, ReasonSeriesRemoved)
 	}
-	f.saved, f.opened, f.bound = savedState{}, nil, true
+	f.saved, f.opened, f.bound, f.lag = savedState{}, nil, true, 0
+	for i := range f.series {
+		f.lag = max(f.lag, f.series[i].lag)
+	}
 	f.rebuildTimers()
 	f.rebindChatter()
 	f.passAll()

@@ -93,7 +93,7 @@ func (f *Fold) present(s *series, r *rule, t alert.Transition) {
 	}
 	if st == nil {
 		if t.Kind != alert.Raised || r.apart || f.engine.chatter <= 0 {
-			f.engine.emit(t)
+			f.engine.tell(t)
 			return
 		}
 		st = &chatterState{}
@@ -108,7 +108,7 @@ func (f *Fold) present(s *series, r *rule, t alert.Transition) {
 		return
 	}
 	if st.Told == nil {
-		f.engine.emit(t)
+		f.engine.tell(t)
 		return
 	}
 	st.Raw = t.Alert
@@ -117,13 +117,13 @@ func (f *Fold) present(s *series, r *rule, t alert.Transition) {
 		t.Alert = st.as(t.Alert, r)
 		t.Alert.Chattering = false
 		delete(f.chatter.by, key)
-		f.engine.emit(t)
+		f.engine.tell(t)
 	case t.Kind == alert.Ended:
 		st.Resting = true
 		st.as(t.Alert, r)
 	default:
 		if t.Alert = st.as(t.Alert, r); !st.On || t.Alert.Severity > was {
-			f.engine.emit(t)
+			f.engine.tell(t)
 		}
 	}
 }
@@ -147,7 +147,7 @@ func (f *Fold) activated(st *chatterState, r *rule, t *alert.Transition) {
 		default:
 			return
 		}
-		f.engine.emit(*t)
+		f.engine.tell(*t)
 		return
 	}
 	st.Recent = append(slices.DeleteFunc(st.Recent, func(x int64) bool { return x < at-f.engine.chatter }), at)
@@ -157,7 +157,7 @@ func (f *Fold) activated(st *chatterState, r *rule, t *alert.Transition) {
 		st.Told = &toldAlert{a.ID, a.Start, a.Onset, a.Severity, a.Limit, a.Peak, a.Message}
 		t.Alert = st.as(t.Alert, r)
 	}
-	f.engine.emit(*t)
+	f.engine.tell(*t)
 }
 
 // windowEnds lets a window take effect that ended at or before t.
@@ -188,7 +188,7 @@ func (f *Fold) calm(key chatterKey, st *chatterState, t int64) {
 		tr.Alert = st.as(st.Raw, nil)
 	}
 	tr.Alert.Updated = tr.Time
-	f.engine.emit(tr)
+	f.engine.tell(tr)
 }
 
 // interrupt ends chattering of the machine's rule at t, where an unobserved
@@ -225,7 +225,7 @@ func (f *Fold) dismiss(name seriesName, rule, version string, t int64, reason st
 		a := st.as(st.Raw, nil)
 		a.State, a.Chattering, a.Reason, a.Updated = alert.Cleared, false, reason, at(max(t, st.Last))
 		a.End = &a.Updated
-		f.engine.emit(alert.Transition{Kind: alert.Ended, Time: a.Updated, Alert: a})
+		f.engine.tell(alert.Transition{Kind: alert.Ended, Time: a.Updated, Alert: a})
 	}
 }
 

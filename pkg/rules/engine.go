@@ -34,6 +34,7 @@ const (
 // concurrent use.
 type Engine struct {
 	emit    func(alert.Transition)
+	gather  *gather                     // nil for that of the groups themselves
 	chatter int64                       // window in which activations are counted; 0: they are not
 	sets    atomic.Pointer[[]Effective] // ascending by From; replaced, never changed
 	_       [64]byte                    // folds read sets at every reading and write newest at every frame
@@ -59,8 +60,8 @@ type stat struct {
 // Advance, and may block. A transition may be emitted again by a replay after
 // a crash; its key is the same then.
 func NewEngine(sets []Effective, emit func(alert.Transition)) *Engine {
-	e := &Engine{emit: emit, chatter: chatterWindow, stats: map[statKey]*stat{}, folds: map[string]*account{}}
-	e.newest.Store(math.MinInt64)
+	e := newEngine(emit)
+	e.gather = newGather(emit)
 	sorted := slices.Clone(sets)
 	slices.SortStableFunc(sorted, func(a, b Effective) int {
 		switch {
@@ -77,9 +78,55 @@ func NewEngine(sets []Effective, emit func(alert.Transition)) *Engine {
 			sets = append(sets, s)
 		}
 	}
-	e.sets.Store(&sets)
+	e.use(sets)
 	return e
 }
+
+func newEngine(emit func(alert.Transition)) *Engine {
+	e := &Engine{emit: emit, chatter: chatterWindow, stats: map[statKey]*stat{}, folds: map[string]*account{}}
+	e.newest.Store(math.MinInt64)
+	e.sets.Store(&[]Effective{})
+	return e
+}
+
+// use puts the sets in place of those before.
+func (e *Engine) use(sets []Effective) {
+	e.sets.Store(&sets)
+	if e.gather != nil {
+		e.gather.engine.use(sets)
+		e.gather.used.Store(slices.ContainsFunc(sets, func(s Effective) bool { return len(s.Set.severals) > 0 }))
+	}
+}
+
+// tell hands a transition of a fold on.
+func (e *Engine) tell(t alert.Transition) {
+	e.emit(t)
+	if e.gather != nil {
+		e.gather.member(t, false)
+	}
+}
+
+// Expect says which edges the hub knows: rules of kind several wait for them, for
+// the time of patience that [Engine.Settle] is given, before the first has been
+// heard again after a start.
+func (e *Engine) Expect(edges []string, now time.Time) {
+	for _, id := range edges {
+		e.gather.expect(id, now)
+	}
+}
+
+// Recall gives the engine the transitions that the alert log has, oldest first, so
+// that rules of kind several know what stands. What they raise anew has the keys
+// that it had. Call it before the first fold is opened.
+func (e *Engine) Recall(list []alert.Transition) {
+	for i := range list {
+		e.gather.recall(list[i])
+	}
+}
+
+// Settle lets rules of kind several go on without the edges that have not
+// advanced for the time of patience, by the hub's clock. Call it every second.
+func (e *Engine) Settle(now time.Time, patience time.Duration) { e.gather.tick(now, patience) }
 
 // Add puts a further set into effect. Its From must lie after that of every
 // set before, and should lie after [Engine.Newest]: an edge that has passed it
@@ -92,8 +139,7 @@ func (e *Engine) Add(s Effective) error {
 	if n := len(old); n > 0 && s.From <= old[n-1].From {
 		return fmt.Errorf("rule set %s takes effect at %d, not after the one before (%d)", s.Set.ID(), s.From, old[n-1].From)
 	}
-	sets := append(slices.Clone(old), s)
-	e.sets.Store(&sets)
+	e.use(append(slices.Clone(old), s))
 	return nil
 }
 
@@ -112,7 +158,7 @@ func (e *Engine) Drop(t int64) int {
 		return 0
 	}
 	sets := slices.Clone(old[n:])
-	e.sets.Store(&sets)
+	e.use(sets)
 	return n
 }
 

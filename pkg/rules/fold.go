@@ -34,6 +34,7 @@ type Fold struct {
 	firstBreak int
 
 	chatter chatter
+	lag     int64 // greatest of any series
 
 	saved  savedState // from Open, until the first Bind
 	opened []byte     // what Open got, until the first Bind
@@ -83,6 +84,21 @@ type series struct {
 // then has to be folded anew, from nothing. A later Open for the same edge takes
 // the edge's place in the engine's counts.
 func (e *Engine) Open(edge string, saved []byte) (*Fold, error) {
+	f, err := e.openState(edge, saved)
+	if err != nil {
+		return nil, err
+	}
+	f.account = e.newAccount(edge)
+	return f, nil
+}
+
+// openFold is Open for a fold without saved state.
+func (e *Engine) openFold(edge string) *Fold {
+	f, _ := e.Open(edge, nil) // nothing to read
+	return f
+}
+
+func (e *Engine) openState(edge string, saved []byte) (*Fold, error) {
 	f := &Fold{engine: e, edge: edge, w: math.MinInt64, floor: math.MinInt64, savedW: math.MinInt64, soonest: never, chatter: chatter{next: never}}
 	f.look()
 	if len(saved) > 0 {
@@ -91,7 +107,6 @@ func (e *Engine) Open(edge string, saved []byte) (*Fold, error) {
 		}
 		f.opened = slices.Clone(saved)
 	}
-	f.account = e.newAccount(edge)
 	return f, nil
 }
 
@@ -251,6 +266,9 @@ func (f *Fold) Advance(w int64) {
 	f.passAll()
 	f.fireTimers()
 	f.endWindows()
+	if g := f.engine.gather; g != nil {
+		g.advance(f.edge, w-f.lag)
+	}
 }
 
 // look takes over the engine's sets if there are new ones.

@@ -155,6 +155,7 @@ type Set struct {
 	byQuantity map[string][]uint16
 	byKey      map[ruleKey]uint16
 	byID       map[string]uint16
+	severals   []uint16 // of kind several
 	sites      map[string]Site
 }
 
@@ -170,9 +171,12 @@ func newSet(rules []*rule, env Env) *Set {
 	for i, r := range rules {
 		s.byID[r.id] = uint16(i)
 		s.byKey[ruleKey{r.id, r.version}] = uint16(i)
-		if r.kind != Several {
-			s.byQuantity[r.quantity] = append(s.byQuantity[r.quantity], uint16(i))
+		quantity := r.quantity
+		if r.kind == Several {
+			quantity = severalPrefix + r.id
+			s.severals = append(s.severals, uint16(i))
 		}
+		s.byQuantity[quantity] = append(s.byQuantity[quantity], uint16(i))
 		said := []any{r.id, r.version, r.where.String(), r.labels, r.links, r.title, r.cite, r.vi.text, r.en.text}
 		for k := range r.overrides {
 			o := &r.overrides[k]

@@ -11,6 +11,11 @@ import (
 // Active is the number of the level that the alert stands at, or stood at when it
 // ends.
 func (f *Fold) tell(kind alert.Kind, s *series, b *busyState, r *rule, t int64, x float64, active uint8, reason string) {
+	f.present(s, r, alert.Transition{Kind: kind, Time: at(t), Alert: f.describe(kind, s, b, r, t, x, active, reason)})
+}
+
+// describe makes the alert of a transition.
+func (f *Fold) describe(kind alert.Kind, s *series, b *busyState, r *rule, t int64, x float64, active uint8, reason string) alert.Alert {
 	l := &r.levels[active-1]
 	a := alert.Alert{
 		ID:   alert.NewID(r.id, r.version, alert.SeriesKey(f.edge, s.bound.Device, s.bound.Point), b.start),
@@ -42,7 +47,7 @@ func (f *Fold) tell(kind alert.Kind, s *series, b *busyState, r *rule, t int64, 
 		a.Quantity = r.quantity
 	}
 	a.Message = f.message(&a, s, r, l)
-	f.present(s, r, alert.Transition{Kind: kind, Time: at(t), Alert: a})
+	return a
 }
 
 // joinLabels puts the series' labels over the rule's.

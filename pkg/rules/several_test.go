@@ -1,0 +1,233 @@
+package rules
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/langbiang/langbiang/pkg/alert"
+)
+
+// step is one step of a member's alert.
+type step struct {
+	edge int
+	t    int64
+	tr   alert.Transition
+}
+
+func memberAlert(edge int, series string, start int64, severity alert.Severity) alert.Alert {
+	e := fmt.Sprintf("e%d", edge)
+	return alert.Alert{
+		ID: alert.NewID("rain", "v", alert.SeriesKey(e, series, "p"), start), Rule: "rain", Severity: severity, State: alert.Active,
+		Start: at(start), Site: fmt.Sprintf("s%d", edge%2), Edge: e, Device: series, Point: "p",
+	}
+}
+
+// randomMembers makes alerts of some series on some edges, in order for each edge.
+func randomMembers(rnd *rand.Rand, edges int, end int64) (out [][]step) {
+	for e := range edges {
+		var list []step
+		for k := range 1 + rnd.IntN(3) {
+			for t := 1000 + rnd.Int64N(100); t < end; t += 1 + rnd.Int64N(200) {
+				a := memberAlert(e, fmt.Sprintf("d%d", k), t, alert.Severity(1+rnd.IntN(3)))
+				list = append(list, step{e, t, alert.Transition{Kind: alert.Raised, Time: at(t), Alert: a}})
+				if rnd.IntN(3) == 0 {
+					t += 1 + rnd.Int64N(50)
+					a.Severity = alert.Severity(1 + rnd.IntN(3))
+					list = append(list, step{e, t, alert.Transition{Kind: alert.SeverityChanged, Time: at(t), Alert: a}})
+				}
+				t += 1 + rnd.Int64N(150)
+				if t < end {
+					a.State = alert.Cleared
+					list = append(list, step{e, t, alert.Transition{Kind: alert.Ended, Time: at(t), Alert: a}})
+				}
+			}
+		}
+		slices.SortStableFunc(list, func(a, b step) int { return int(a.t - b.t) })
+		out = append(out, list)
+	}
+	return out
+}
+
+// severalOracle counts at every millisecond.
+func severalOracle(members [][]step, end int64, levels []logLevel, severity alert.Severity, count, by string) (out []string) {
+	groups := map[string]bool{}
+	for _, list := range members {
+		for _, s := range list {
+			groups[groupOf(&s.tr.Alert, by)] = true
+		}
+	}
+	for g := range groups {
+		standing := map[string]alert.Alert{}
+		m := &oracleRule{rule: logRule{shape: isAtLeast, levels: levels}}
+		s := &oracleSeries{out: map[string][]string{}}
+		for t := int64(1000); t <= end; t++ {
+			for _, list := range members {
+				for _, x := range list {
+					if x.t != t || groupOf(&x.tr.Alert, by) != g {
+						continue
+					}
+					delete(standing, x.tr.Alert.ID)
+					if x.tr.Kind != alert.Ended {
+						standing[x.tr.Alert.ID] = x.tr.Alert
+					}
+				}
+			}
+			things := map[string]bool{}
+			for _, a := range standing {
+				if a.Severity >= severity {
+					things[map[string]string{"series": a.Edge + "/" + a.Device, "edge": a.Edge, "rule": a.Rule}[count]] = true
+				}
+			}
+			s.value = float64(len(things))
+			m.judge(t, s.value)
+			s.delays(m, t)
+		}
+		for _, steps := range s.out {
+			for _, x := range steps {
+				out = append(out, g+" "+strings.Join(strings.Fields(x)[:3], " "))
+			}
+		}
+	}
+	slices.Sort(out)
+	return out
+}
+
+func groupOf(a *alert.Alert, by string) string {
+	if by == "site" {
+		return "site=" + a.Site
+	}
+	return ""
+}
+
+func TestSettledEpisodesOfSeveralEqualTheOracle(t *testing.T) {
+	const end = 2500
+	for seed := range uint64(150) {
+		rnd := rand.New(rand.NewPCG(seed, 11))
+		count := []string{"series", "edge", "rule"}[rnd.IntN(3)]
+		by := []string{"", "site"}[rnd.IntN(2)]
+		severity := alert.Severity(1 + rnd.IntN(2))
+		levels := []logLevel{{severity: alert.Warning, limit: float64(1 + rnd.IntN(2)), hold: rnd.Int64N(3) * 20, clearFor: rnd.Int64N(3) * 15}}
+		levels = append(levels, logLevel{severity: alert.Critical, limit: levels[0].limit + float64(rnd.IntN(3)), hold: rnd.Int64N(2) * 25})
+		text := "- {id: rain, watch: {quantity: pm2_5}, above: {info: {limit: 1}}}\n- id: many\n  several:\n    of: \"ra*\"\n"
+		if by != "" {
+			text += "    by: " + by + "\n"
+		}
+		text += fmt.Sprintf("    count: %s\n    severity: %s\n", count, severity)
+		for _, l := range levels {
+			text += fmt.Sprintf("    %s: {at_least: %v, for: %dms, clear_for: %dms}\n", l.severity, l.limit, l.hold, l.clearFor)
+		}
+		members := randomMembers(rnd, 2+rnd.IntN(3), end)
+		want := severalOracle(members, end, levels, severity, count, by)
+
+		seen := map[string]bool{}
+		var log []alert.Transition // of members, as the alert log would have it
+		var got []string
+		engine := func() *Engine {
+			return NewEngine([]Effective{{mustLoad(t, text), Always}}, func(tr alert.Transition) {
+				if seen[tr.Key()] {
+					return
+				}
+				seen[tr.Key()] = true
+				log = append(log, tr)
+				if tr.Alert.Provisional || tr.Alert.Reason == ReasonRevised {
+					return
+				}
+				got = append(got, fmt.Sprintf("%s %s %s @%d", tr.Alert.Device, tr.Kind, tr.Alert.Severity, tr.Time.UnixMilli()))
+			})
+		}
+		e := engine()
+		begin := func() {
+			var ids []string
+			for i := range members {
+				ids = append(ids, fmt.Sprintf("e%d", i))
+			}
+			e.Expect(ids, time.Time{})
+		}
+		begin()
+		next := make([]int, len(members))
+		w := make([]int64, len(members))
+		for i := range w {
+			w[i] = 999
+		}
+		for !slices.Equal(w, slices.Repeat([]int64{end}, len(w))) {
+			i := rnd.IntN(len(members))
+			w[i] = min(end, w[i]+rnd.Int64N(300))
+			for ; next[i] < len(members[i]) && members[i][next[i]].t <= w[i]; next[i]++ {
+				tr := members[i][next[i]].tr
+				log = append(log, tr)
+				e.gather.member(tr, false)
+				if rnd.IntN(5) == 0 {
+					e.gather.member(tr, false) // told again by a replay
+				}
+			}
+			e.gather.advance(fmt.Sprintf("e%d", i), w[i])
+			if rnd.IntN(12) == 0 { // the hub starts again
+				e = engine()
+				begin()
+				e.Recall(log)
+				for k := range w {
+					if rnd.IntN(2) == 0 || k == i {
+						e.gather.advance(fmt.Sprintf("e%d", k), w[k])
+					}
+				}
+			}
+		}
+		for k := range w {
+			e.gather.advance(fmt.Sprintf("e%d", k), w[k])
+		}
+		slices.Sort(got)
+		if !slices.Equal(got, want) {
+			t.Fatalf("seed %d\n%s\ngot\n  %s\nwant\n  %s", seed, text, strings.Join(got, "\n  "), strings.Join(want, "\n  "))
+		}
+	}
+}
+
+const severalRain = `
+- {id: rain, watch: {quantity: pm2_5}, above: {info: {limit: 10}}}
+- id: many
+  several: {of: rain, by: site, warning: {at_least: 2}}
+`
+
+func TestSeveralIsToldAtOnceAndConfirmedOrRevised(t *testing.T) {
+	e, r := newTest(t, severalRain)
+	e.Expect([]string{"e0", "e2", "e4"}, time.Time{})
+	raise := func(edge int, t int64) {
+		e.gather.member(alert.Transition{Kind: alert.Raised, Time: at(t), Alert: memberAlert(edge, "d", t, alert.Info)}, false)
+	}
+	raise(0, 1000)
+	raise(2, 1100)
+	r.expect(t, "provisional warning @1100 v=2 p=2 l=2")
+	raise(4, 1050) // heard later, happened before
+	for _, id := range []string{"e0", "e2"} {
+		e.gather.advance(id, 2000)
+	}
+	r.expect(t)
+	e.gather.advance("e4", 1060)
+	r.expect(t, "cleared warning @1100 v=2 p=2 l=2 (revised)", "raised warning @1050 v=2 p=2 l=2")
+	e.gather.advance("e4", 2000)
+	r.expect(t)
+}
+
+func TestAnEdgeThatIsOfflineTooLongIsLeftOutAndNamed(t *testing.T) {
+	e, r := newTest(t, severalRain)
+	now := time.Unix(5000, 0)
+	e.Expect([]string{"e0", "e2", "e4"}, now)
+	for _, edge := range []int{0, 2} {
+		e.gather.member(alert.Transition{Kind: alert.Raised, Time: at(1000), Alert: memberAlert(edge, "d", 1000, alert.Info)}, false)
+		e.gather.advance(fmt.Sprintf("e%d", edge), 2000)
+	}
+	r.take()
+	e.Settle(now.Add(time.Minute), time.Hour)
+	r.expect(t)
+	for _, id := range []string{"e0", "e2"} {
+		e.gather.advance(id, 3000)
+	}
+	e.Settle(now.Add(61*time.Minute), time.Hour)
+	if len(r.all) != 1 || r.all[0].Kind != alert.Raised || r.all[0].Alert.Labels[LabelLeftOut] != "e4" || r.all[0].Alert.Provisional {
+		t.Errorf("got %+v", r.all)
+	}
+}
