@@ -90,6 +90,7 @@ type Site struct {
 	Lat      float64        `yaml:"lat" json:"lat" doc:"latitude, degrees"`
 	Lon      float64        `yaml:"lon" json:"lon" doc:"longitude, degrees"`
 	Former   []string       `yaml:"former" json:"former" doc:"former codes or names"`
+	Groups   []string       `yaml:"groups" json:"groups,omitempty" doc:"groups of sites that rules may choose by, for example a river basin"`
 	Edges    []string       `yaml:"edges" json:"edges" doc:"ids of the edges that stand here, whatever they say themselves"`
 }
 

@@ -92,6 +92,9 @@ func Open(plan *Plan, version string, logger *slog.Logger) (h *Hub, err error) {
 	if err := h.loadRules(); err != nil {
 		return h, err
 	}
+	if err := h.recallAlerts(); err != nil {
+		return h, err
+	}
 	if h.registry, err = newRegistry(h.ledger, plan.Sites, logger); err != nil {
 		return h, err
 	}
@@ -225,6 +228,7 @@ func (h *Hub) Run(ctx context.Context) error {
 	}
 	start("ingest", func() error { return h.ingest.Run(ctx) })
 	start("alerts", func() error { return h.keepAlerts(ctx) })
+	start("rules", func() error { return h.settle(ctx) })
 	start("http", func() error {
 		if err := h.server.Serve(h.listener); !errors.Is(err, http.ErrServerClosed) {
 			return err

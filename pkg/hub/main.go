@@ -25,7 +25,9 @@ func Main(ctx context.Context, version string, args []string, stdout, stderr io.
 		},
 		Commands: []settings.Command[*Plan]{
 			{Use: "run", Short: "run the hub until it is told to stop", Run: run},
-			{Use: "rules", Short: "work with rules", Commands: []settings.Command[*Plan]{reloadCommand(), fireCommand()}},
+			{Use: "rules", Short: "work with rules", Commands: []settings.Command[*Plan]{
+				checkRulesCommand(), testRulesCommand(), backtestCommand(), reloadCommand(), fireCommand(),
+			}},
 			{Use: "check", Short: "say everything that is wrong with the configuration, sites and rules, and change nothing", Run: check},
 		},
 	}

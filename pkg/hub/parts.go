@@ -18,7 +18,7 @@ import (
 func rulesEnv(p *Plan) rules.Env {
 	env := rules.Env{Quantities: p.Quantities, Sites: map[string]rules.Site{}}
 	for _, s := range p.Sites {
-		env.Sites[s.ID] = rules.Site{Name: s.Name}
+		env.Sites[s.ID] = rules.Site{Name: s.Name, Groups: s.Groups}
 	}
 	return env
 }

@@ -117,6 +117,9 @@ func (h *Hub) putRules(files []rules.Source, set *rules.Set) error {
 		if err := h.engine.Add(e); err != nil {
 			return err
 		}
+		if err := h.recallAlerts(); err != nil {
+			return err
+		}
 		if len(before) > 0 {
 			h.logger.Info("new rule set", "set", set.ID(), "rules", set.Len(), "from", time.UnixMilli(e.From).UTC())
 		}

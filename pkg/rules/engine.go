@@ -115,10 +115,15 @@ func (e *Engine) Expect(edges []string, now time.Time) {
 	}
 }
 
+// NeedsRecall reports whether rules of kind several have come that do not know the
+// alert log yet.
+func (e *Engine) NeedsRecall() bool { return e.gather.used.Load() && !e.gather.recalled.Load() }
+
 // Recall gives the engine the transitions that the alert log has, oldest first, so
 // that rules of kind several know what stands. What they raise anew has the keys
 // that it had. Call it before the first fold is opened.
 func (e *Engine) Recall(list []alert.Transition) {
+	e.gather.recalled.Store(true)
 	for i := range list {
 		e.gather.recall(list[i])
 	}

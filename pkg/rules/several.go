@@ -31,7 +31,8 @@ type gather struct {
 	engine *Engine // of the rules, with one series for each rule and group
 	emit   func(alert.Transition)
 
-	used atomic.Bool // some set has such rules
+	used     atomic.Bool // some set has such rules
+	recalled atomic.Bool // Recall was called
 
 	mu       sync.Mutex
 	fold     *Fold

@@ -1,0 +1,295 @@
+package hub
+
+import (
+	"compress/gzip"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	"github.com/langbiang/langbiang/pkg/alert"
+	"github.com/langbiang/langbiang/pkg/internal/settings"
+	"github.com/langbiang/langbiang/pkg/rules"
+	"github.com/langbiang/langbiang/pkg/telemetry"
+)
+
+// backtestFlags are those of rules backtest.
+type backtestFlags struct {
+	from, to, hub, sites, csv, column, timeColumn, quantity, device, zone, limits, svg string
+	only                                                                               []string
+}
+
+func backtestCommand() settings.Command[*Plan] {
+	var b backtestFlags
+	return settings.Command[*Plan]{
+		Use: "backtest FILES", Short: "say which alerts rules would have raised on past readings, of a hub's store or a CSV file", Args: cobra.MinimumNArgs(1),
+		Flags: func(f *pflag.FlagSet) {
+			f.StringVar(&b.from, "from", "", "begin, such as 2026-01-05 or 2026-01-05T08:00:00+07:00; of a CSV file its first row when not said")
+			f.StringVar(&b.to, "to", "", "end; now, or of a CSV file its last row, when not said")
+			f.StringSliceVar(&b.only, "rule", nil, "only these rules, with * and ?")
+			f.StringVar(&b.hub, "hub", "http://127.0.0.1:8080", "URL of the hub whose store is read")
+			f.StringVar(&b.sites, "sites", "", "file of sites that rules may name")
+			f.StringVar(&b.csv, "csv", "", "read this file instead, plain or .gz")
+			f.StringVar(&b.column, "column", "", "column of the values in the CSV file")
+			f.StringVar(&b.timeColumn, "time", "", "column of the times in the CSV file")
+			f.StringVar(&b.quantity, "quantity", "", "what the CSV file holds, in the quantity's canonical unit")
+			f.StringVar(&b.device, "device", "csv", "device that the CSV file stands for")
+			f.StringVar(&b.zone, "zone", rules.DefaultZone, "time zone of times without one")
+			f.StringVar(&b.limits, "limits", "", "compare several limits of one severity, for example warning=40,50,60")
+			f.StringVar(&b.svg, "svg", "", "write a plot to this file")
+		},
+		Free: func(ctx context.Context, c settings.Call) error { return b.run(ctx, c) },
+	}
+}
+
+func (b *backtestFlags) run(ctx context.Context, c settings.Call) error {
+	env, err := toolEnv(b.sites)
+	if err != nil {
+		return err
+	}
+	sources, err := ruleSources(c.Args)
+	if err != nil {
+		return err
+	}
+	set, err := rules.Load(sources, env)
+	if err != nil {
+		return err
+	}
+	if len(b.only) > 0 {
+		if set = set.Only(b.only...); set.Len() == 0 {
+			return fmt.Errorf("no rule is named %s", strings.Join(b.only, ", "))
+		}
+	}
+	zone, err := time.LoadLocation(b.zone)
+	if err != nil {
+		return fmt.Errorf("--zone: %w", err)
+	}
+	from, err := toolTime(b.from, zone)
+	if err != nil {
+		return fmt.Errorf("--from: %w", err)
+	}
+	to, err := toolTime(b.to, zone)
+	if err != nil {
+		return fmt.Errorf("--to: %w", err)
+	}
+	var histories []rules.History
+	if b.csv != "" {
+		histories, err = b.readCSV(c.Stderr, env, zone, &from, &to)
+	} else {
+		if to.IsZero() {
+			to = time.Now()
+		}
+		histories, err = readStore(ctx, b.hub, set, from, to)
+	}
+	if err != nil {
+		return err
+	}
+	names, sets, err := b.variants(set)
+	if err != nil {
+		return err
+	}
+	results := make([][]rules.Episode, len(sets))
+	for i := range sets {
+		results[i] = rules.Backtest(sets[i], histories, to.UnixMilli())
+	}
+	if err := printBacktest(c.Stdout, names, results, from, to, zone); err != nil {
+		return err
+	}
+	if b.svg == "" {
+		return nil
+	}
+	f, err := os.Create(b.svg)
+	if err != nil {
+		return err
+	}
+	return errors.Join(rules.Plot(f, histories, names, results, from, to), f.Close())
+}
+
+// variants are the sets to be compared.
+func (b *backtestFlags) variants(set *rules.Set) (names []string, sets []*rules.Set, err error) {
+	if b.limits == "" {
+		return []string{"rules"}, []*rules.Set{set}, nil
+	}
+	name, list, _ := strings.Cut(b.limits, "=")
+	severity, ok := alert.ParseSeverity(name)
+	if !ok {
+		return nil, nil, fmt.Errorf("--limits %s: write a severity and limits, for example warning=40,50,60", b.limits)
+	}
+	for word := range strings.SplitSeq(list, ",") {
+		v, err := strconv.ParseFloat(word, 64)
+		if err != nil {
+			return nil, nil, fmt.Errorf("--limits: %q is no number", word)
+		}
+		other, ok := set.WithLimit(severity, v)
+		if !ok {
+			return nil, nil, fmt.Errorf("--limits: no rule here has above or below with the severity %s; choose one with --rule", severity)
+		}
+		names, sets = append(names, word), append(sets, other)
+	}
+	return names, sets, nil
+}
+
+func toolTime(text string, zone *time.Location) (time.Time, error) {
+	if text == "" {
+		return time.Time{}, nil
+	}
+	for _, layout := range []string{time.RFC3339, "2006-01-02T15:04", "2006-01-02 15:04", time.DateOnly} {
+		if t, err := time.ParseInLocation(layout, text, zone); err == nil {
+			return t, nil
+		}
+	}
+	return time.Time{}, fmt.Errorf("%q is no time; write 2026-01-05 or 2026-01-05T08:00:00+07:00", text)
+}
+
+func (b *backtestFlags) readCSV(stderr io.Writer, env rules.Env, zone *time.Location, from, to *time.Time) ([]rules.History, error) {
+	q, ok := env.Quantities[b.quantity]
+	if !ok {
+		return nil, fmt.Errorf("--quantity %q: say what the file holds, for example pm2_5", b.quantity)
+	}
+	f, err := os.Open(b.csv)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = f.Close() }()
+	var in io.Reader = f
+	if strings.HasSuffix(b.csv, ".gz") {
+		if in, err = gzip.NewReader(f); err != nil {
+			return nil, fmt.Errorf("%s: %w", b.csv, err)
+		}
+	}
+	list, skipped, err := rules.ReadCSV(filepath.Base(b.csv), in, rules.CSVOptions{Column: b.column, Time: b.timeColumn, Zone: zone})
+	if err != nil {
+		return nil, err
+	}
+	if skipped > 0 {
+		_, _ = fmt.Fprintf(stderr, "%s: %s that go back in time left out\n", b.csv, settings.Count(skipped, "row"))
+	}
+	for len(list) > 0 && !from.IsZero() && list[0].Time < from.UnixMilli() {
+		list = list[1:]
+	}
+	if len(list) == 0 {
+		return nil, fmt.Errorf("%s holds no readings of that time", b.csv)
+	}
+	if from.IsZero() {
+		*from = time.UnixMilli(list[0].Time)
+	}
+	if to.IsZero() {
+		*to = time.UnixMilli(list[len(list)-1].Time)
+	}
+	series := telemetry.BoundSeries{Site: "csv", Edge: "csv", Device: b.device, Point: q.ID, Quantity: q.ID, Unit: q.Unit}
+	return []rules.History{{Series: series, Readings: list}}, nil
+}
+
+// chunk is how much of the store is read at once.
+const chunk = 24 * time.Hour
+
+// readStore reads the series that the rules watch from a hub's store.
+func readStore(ctx context.Context, hub string, set *rules.Set, from, to time.Time) (out []rules.History, err error) {
+	if from.IsZero() {
+		return nil, errors.New("--from is missing: say where to begin")
+	}
+	live, err := liveSeries(ctx, hub)
+	if err != nil {
+		return nil, err
+	}
+	for _, s := range live {
+		if len(set.Matches(s)) == 0 {
+			continue
+		}
+		h := rules.History{Series: s}
+		for at := from; at.Before(to); at = at.Add(chunk) {
+			end := at.Add(chunk)
+			if end.After(to) {
+				end = to
+			}
+			if err := readChunk(ctx, hub, &h, at, end); err != nil {
+				return nil, err
+			}
+		}
+		out = append(out, h)
+	}
+	if len(out) == 0 {
+		return nil, errors.New("the rules match no series of this hub; see rules check --hub")
+	}
+	return out, nil
+}
+
+func readChunk(ctx context.Context, hub string, h *rules.History, from, to time.Time) error {
+	s := &h.Series
+	query := fmt.Sprintf(`%s{edge=%q,device=%q,point=%q,late=""}[%dms]`, s.Quantity, s.Edge, s.Device, s.Point, to.Sub(from).Milliseconds())
+	var answer struct {
+		Data struct {
+			Result []struct {
+				Values [][2]any `json:"values"`
+			} `json:"result"`
+		} `json:"data"`
+	}
+	u := strings.TrimRight(hub, "/") + "/prometheus/api/v1/query?" + url.Values{"query": {query}, "time": {strconv.FormatFloat(float64(to.UnixMilli())/1000, 'f', 3, 64)}}.Encode()
+	if err := get(ctx, u, &answer); err != nil {
+		return err
+	}
+	for _, r := range answer.Data.Result {
+		for _, v := range r.Values {
+			t, ok := v[0].(float64)
+			text, ok2 := v[1].(string)
+			x, err := strconv.ParseFloat(text, 64)
+			if !ok || !ok2 || err != nil {
+				return fmt.Errorf("the hub's answer cannot be read")
+			}
+			ms := int64(t*1000 + 0.5)
+			if n := len(h.Readings); n == 0 || h.Readings[n-1].Time < ms {
+				h.Readings = append(h.Readings, rules.PastReading{Time: ms, Value: x})
+			}
+		}
+	}
+	return nil
+}
+
+// maxShown bounds the episodes that are listed.
+const maxShown = 50
+
+func printBacktest(w io.Writer, names []string, results [][]rules.Episode, from, to time.Time, zone *time.Location) error {
+	t := tabwriter.NewWriter(w, 0, 4, 2, ' ', 0)
+	_, _ = fmt.Fprintf(w, "%s to %s\n\n", from.In(zone).Format(time.RFC3339), to.In(zone).Format(time.RFC3339))
+	_, _ = fmt.Fprintln(t, "LIMITS\tEPISODES\tPER WEEK\tSTANDING\tSHARE\tMEDIAN\tLONGEST\tOPEN")
+	for i, list := range results {
+		s := rules.Summarize(list, from, to)
+		_, _ = fmt.Fprintf(t, "%s\t%d\t%.2f\t%s\t%.2f %%\t%s\t%s\t%d\n", names[i], s.Episodes, s.PerWeek, s.Standing.Round(time.Second), 100*s.Share,
+			s.Median.Round(time.Second), s.Longest.Round(time.Second), s.Open)
+	}
+	_ = t.Flush()
+	for i, list := range results {
+		if len(results) > 1 {
+			_, _ = fmt.Fprintf(w, "\n%s:\n", names[i])
+		} else {
+			_, _ = fmt.Fprintln(w)
+		}
+		_, _ = fmt.Fprintln(t, "START\tEND\tLASTED\tSEVERITY\tRULE\tSERIES\tPEAK\tLIMIT")
+		for k := range list[:min(len(list), maxShown)] {
+			e := &list[k]
+			end, lasted := "stands", to.Sub(e.Start)
+			if !e.End.IsZero() {
+				end, lasted = e.End.In(zone).Format(time.DateTime), e.End.Sub(e.Start)
+			}
+			_, _ = fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%s\t%.6g\t%.6g\n", e.Start.In(zone).Format(time.DateTime), end, lasted.Round(time.Second),
+				e.Severity, e.Rule, e.Series, e.Peak, e.Limit)
+		}
+		if err := t.Flush(); err != nil {
+			return err
+		}
+		if n := len(list) - maxShown; n > 0 {
+			_, _ = fmt.Fprintf(w, "and %d more\n", n)
+		}
+	}
+	return nil
+}

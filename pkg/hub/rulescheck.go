@@ -1,0 +1,235 @@
+package hub
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	"github.com/langbiang/langbiang/pkg/api"
+	"github.com/langbiang/langbiang/pkg/internal/settings"
+	"github.com/langbiang/langbiang/pkg/internal/strictyaml"
+	"github.com/langbiang/langbiang/pkg/rules"
+	"github.com/langbiang/langbiang/pkg/telemetry"
+)
+
+// The commands for those who write rules. They work on files, without hub.yaml,
+// and judge with the code that the hub judges with.
+
+// ruleSources reads rule files; globs are allowed.
+func ruleSources(args []string) (list []rules.Source, err error) {
+	for _, pattern := range args {
+		names, err := filepath.Glob(pattern)
+		if err != nil || len(names) == 0 {
+			return nil, fmt.Errorf("there is no file %s", pattern)
+		}
+		for _, name := range names {
+			if strings.HasSuffix(name, ".test.yaml") {
+				continue
+			}
+			data, err := os.ReadFile(name)
+			if err != nil {
+				return nil, err
+			}
+			list = append(list, rules.Source{Name: name, Data: data})
+		}
+	}
+	return list, nil
+}
+
+// toolEnv is what rules may refer to when no hub.yaml says it: the catalogue, and
+// the sites of a file, if one is named.
+func toolEnv(sites string) (rules.Env, error) {
+	q, err := catalogue()
+	if err != nil {
+		return rules.Env{}, err
+	}
+	plan := &Plan{Quantities: q}
+	if sites != "" {
+		doc, errs := strictyaml.Parse("--sites", nil)
+		if len(errs) > 0 {
+			return rules.Env{}, errs
+		}
+		c := &checker{doc: doc}
+		plan.Sites = c.sites(&Config{Sites: sites})
+		if err := c.errs.Err(); err != nil {
+			return rules.Env{}, err
+		}
+	}
+	return rulesEnv(plan), nil
+}
+
+// get reads JSON from a hub's API.
+func get(ctx context.Context, url string, answer any) error {
+	ctx, cancel := context.WithTimeout(ctx, time.Minute)
+	defer cancel()
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+	if err != nil {
+		return err
+	}
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return fmt.Errorf("the hub does not answer: %w", err)
+	}
+	defer func() { _ = resp.Body.Close() }()
+	data, err := io.ReadAll(io.LimitReader(resp.Body, 1<<30))
+	if err != nil {
+		return err
+	}
+	if resp.StatusCode != http.StatusOK {
+		return fmt.Errorf("the hub answered %s: %.300s", resp.Status, data)
+	}
+	return json.Unmarshal(data, answer)
+}
+
+// liveSeries returns the series that a hub knows now.
+func liveSeries(ctx context.Context, hub string) ([]telemetry.BoundSeries, error) {
+	var page struct {
+		Items []api.Series `json:"items"`
+	}
+	if err := get(ctx, strings.TrimRight(hub, "/")+"/api/v1/series", &page); err != nil {
+		return nil, err
+	}
+	out := make([]telemetry.BoundSeries, len(page.Items))
+	for i := range page.Items {
+		s := &page.Items[i]
+		out[i] = telemetry.BoundSeries{
+			Site: s.Site, Edge: s.Edge, Device: s.Device, Point: s.Point, Quantity: s.Quantity, Unit: s.Unit,
+			Labels: telemetry.NewLabels(s.Labels),
+		}
+	}
+	return out, nil
+}
+
+func checkRulesCommand() settings.Command[*Plan] {
+	var hub, sites string
+	return settings.Command[*Plan]{
+		Use: "check FILES", Short: "say everything that is wrong with rule files, and which live series the rules match", Args: cobra.MinimumNArgs(1),
+		Flags: func(f *pflag.FlagSet) {
+			f.StringVar(&hub, "hub", "", "URL of a hub whose live series are matched, for example http://127.0.0.1:8080")
+			f.StringVar(&sites, "sites", "", "file of sites that rules may name")
+		},
+		Free: func(ctx context.Context, c settings.Call) error {
+			env, err := toolEnv(sites)
+			if err != nil {
+				return err
+			}
+			sources, err := ruleSources(c.Args)
+			if err != nil {
+				return err
+			}
+			set, err := rules.Load(sources, env)
+			if err != nil {
+				return err
+			}
+			if hub == "" {
+				_, err = fmt.Fprintf(c.Stdout, "fine: %s\n", settings.Count(set.Len(), "rule"))
+				return err
+			}
+			live, err := liveSeries(ctx, hub)
+			if err != nil {
+				return err
+			}
+			return printMatches(c.Stdout, set, live)
+		},
+	}
+}
+
+func printMatches(w io.Writer, set *rules.Set, live []telemetry.BoundSeries) error {
+	counts := map[string]int{}
+	for _, s := range live {
+		for _, id := range set.Matches(s) {
+			counts[id]++
+		}
+	}
+	t := tabwriter.NewWriter(w, 0, 4, 2, ' ', 0)
+	_, _ = fmt.Fprintln(t, "RULE\tKIND\tQUANTITY\tSERIES\tWHERE")
+	none := 0
+	for _, r := range set.Rules() {
+		n := fmt.Sprint(counts[r.ID])
+		switch {
+		case r.Kind == rules.Several:
+			n = "-"
+		case counts[r.ID] == 0:
+			n = "none: it never fires"
+			none++
+		}
+		_, _ = fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\n", r.ID, r.Kind, r.Quantity, n, r.Where)
+	}
+	if err := t.Flush(); err != nil {
+		return err
+	}
+	_, err := fmt.Fprintf(w, "%s, %s, %d match none\n", settings.Count(set.Len(), "rule"), settings.Count(len(live), "live serie"), none)
+	return err
+}
+
+func testRulesCommand() settings.Command[*Plan] {
+	var sites string
+	return settings.Command[*Plan]{
+		Use: "test FILES", Short: "run the unit tests of rules: files NAME.test.yaml beside them", Args: cobra.MinimumNArgs(1),
+		Flags: func(f *pflag.FlagSet) { f.StringVar(&sites, "sites", "", "file of sites that rules may name") },
+		Free: func(_ context.Context, c settings.Call) error {
+			env, err := toolEnv(sites)
+			if err != nil {
+				return err
+			}
+			var faults strictyaml.Errors
+			count := 0
+			for _, pattern := range c.Args {
+				files, err := filepath.Glob(pattern)
+				if err != nil || len(files) == 0 {
+					return fmt.Errorf("there is no file %s", pattern)
+				}
+				for _, file := range files {
+					names, err := testRules(file, env)
+					var f strictyaml.Errors
+					if err != nil && !errors.As(err, &f) {
+						return err
+					}
+					faults = append(faults, f...)
+					count += len(names)
+				}
+			}
+			if len(faults) > 0 {
+				return fmt.Errorf("%w\n%s, %s", faults.Err(), settings.Count(count, "test"), settings.Count(len(faults), "difference"))
+			}
+			_, err = fmt.Fprintf(c.Stdout, "%s passed\n", settings.Count(count, "test"))
+			return err
+		},
+	}
+}
+
+// testRules runs one file of tests.
+func testRules(file string, env rules.Env) ([]string, error) {
+	data, err := os.ReadFile(file)
+	if err != nil {
+		return nil, err
+	}
+	src := rules.Source{Name: file, Data: data}
+	names, err := rules.TestFiles(src)
+	if err != nil {
+		return nil, err
+	}
+	for i := range names {
+		names[i] = relative(filepath.Dir(file), names[i])
+	}
+	sources, err := ruleSources(names)
+	if err != nil {
+		return nil, fmt.Errorf("%s: rules: %w", file, err)
+	}
+	set, err := rules.Load(sources, env)
+	if err != nil {
+		return nil, err
+	}
+	return rules.RunTests(src, set, env)
+}
