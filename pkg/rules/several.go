@@ -68,7 +68,6 @@ type member struct {
 type groupKey struct{ rule, group string }
 
 type group struct {
-	count       int
 	provisional *alert.Alert
 	active      bool // as settled
 }
