@@ -302,6 +302,71 @@ func TestFullChunksLeaveTheHeap(t *testing.T) {
 	})
 }
 
+func TestManyFullChunksLeaveTheHeapBeforeTheirTime(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		dir := t.TempDir()
+		s := mustOpen(t, dir, func(o *Options) { o.MapEvery = time.Hour; o.SegmentSize = 0 })
+		mapped := func() int {
+			<-time.After(2 * mapTick) // of the bubble's clock
+			synctest.Wait()
+			files, err := os.ReadDir(filepath.Join(dir, headChunksDir))
+			check(t, err)
+			return len(files)
+		}
+		add(t, s, "t", t0, mapSamples/2)
+		if n := mapped(); n != 0 {
+			t.Errorf("%d files after half as many samples", n)
+		}
+		add(t, s, "t", t0+mapSamples/2*1000, mapSamples/2)
+		if mapped() == 0 {
+			t.Error("no chunks were mapped")
+		}
+		check(t, s.Close())
+	})
+}
+
+func TestBlocksAndTheWindowFitTheRetention(t *testing.T) {
+	for _, c := range []struct{ retention, block time.Duration }{
+		{minBlock, minBlock},
+		{10 * 24 * time.Hour, 24 * time.Hour},
+		{100 * 24 * time.Hour, 10 * 24 * time.Hour},
+		{400 * 24 * time.Hour, maxBlock},
+		{4000 * 24 * time.Hour, maxBlock},
+	} {
+		o, err := Options{Retention: c.retention, OutOfOrder: 45 * 24 * time.Hour}.withDefaults()
+		check(t, err)
+		got := o.tsdbOptions(nil)
+		if got.MaxBlockDuration != c.block.Milliseconds() || got.OutOfOrderTimeWindow != (45*24*time.Hour).Milliseconds() || got.WALSegmentSize != o.SegmentSize {
+			t.Errorf("retention %v: blocks of %d ms, window %d ms", c.retention, got.MaxBlockDuration, got.OutOfOrderTimeWindow)
+		}
+	}
+}
+
+// A segment that the TSDB has filled, fsynced and closed by itself between two
+// scans must still be fsynced through a descriptor of ours, opened while it was
+// being written: the kernel tells of a failed write-back once for each.
+func TestASegmentIsHeldFromFirstSight(t *testing.T) {
+	s := mustOpen(t, t.TempDir())
+	first := s.walSegment(t)
+	held := s.wal.open[first].file
+	for i := range 30 {
+		add(t, s, fmt.Sprint("p", i), t0, 1000)
+	}
+	if s.walSegment(t) == first {
+		t.Fatal("the segment is not full, so the test shows nothing")
+	}
+	errDisk := errors.New("input/output error")
+	s.wal.fsync = func(f *os.File) error {
+		if f == held {
+			return errDisk
+		}
+		return f.Sync()
+	}
+	if err := s.Sync(); !errors.Is(err, errDisk) || !errors.Is(err, tsdb.ErrFatal) {
+		t.Errorf("Sync returned %v", err)
+	}
+}
+
 func TestClosingWaitsForReaders(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := mustOpen(t, t.TempDir())
