@@ -98,7 +98,7 @@ type Edge struct {
 	Watermark     *time.Time `json:"watermark"`
 	ClockOffsetMS *int64     `json:"clock_offset_ms"`
 	Backlog       bool       `json:"backlog"` // its watermark is far behind
-	Status        string     `json:"status"`  // ok; or why nothing is acknowledged: fork, clone, clock, refused, version; or disk: the edge's disk refuses its log
+	Status        string     `json:"status"`  // ok; or why nothing is acknowledged: fork, clone, clock, refused, version; or disk: the edge's disk refuses its log; or, for ten minutes, reinstalled or restored (the hub)
 	Detail        string     `json:"detail,omitempty"`
 	Frames        uint64     `json:"frames"`
 	Readings      uint64     `json:"readings"`

@@ -55,12 +55,7 @@ func (f *fleet) Edges() []api.Edge {
 			ms := e.ClockOffset.Milliseconds()
 			a.ClockOffsetMS = &ms
 		}
-		for _, p := range e.Problems {
-			// That nothing is acknowledged is worse than a disk that refuses.
-			if a.Status == "ok" || a.Status == ingest.EventDisk {
-				a.Status, a.Detail = p.Kind, p.Text
-			}
-		}
+		a.Status, a.Detail = worst(e.Problems)
 		gaps, err := f.hub.ledger.Gaps(e.Edge)
 		if err != nil {
 			f.hub.logger.Error("gaps cannot be read", "edge", e.Edge, "err", err)
@@ -71,6 +66,26 @@ func (f *fleet) Edges() []api.Edge {
 		out = append(out, a)
 	}
 	return out
+}
+
+// worst returns the problem to show, kind and sentence; "ok" when there is none.
+// That nothing is acknowledged is worse than a disk that refuses, and that is worse
+// than what is only to be known.
+func worst(problems []ingest.Event) (status, detail string) {
+	rank := map[string]int{ingest.EventReinstall: 1, ingest.EventRestored: 1, ingest.EventDisk: 2}
+	const blocks = 3
+	status = "ok"
+	found := 0
+	for _, p := range problems {
+		r, known := rank[p.Kind]
+		if !known {
+			r = blocks
+		}
+		if r > found {
+			found, status, detail = r, p.Kind, p.Text
+		}
+	}
+	return status, detail
 }
 
 // maxGapsShown bounds the gaps that the list of edges shows of each.

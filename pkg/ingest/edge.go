@@ -30,6 +30,7 @@ type edge struct {
 	hello     bool      // heard since the start
 	epoch     wire.Epoch
 	online    wire.State // the newest document with Online
+	forgotten bool       // by an operator, and no frame since
 	suspects  int        // hellos in a row that look like a fork
 	snapshots snapshotPlace
 	ackWithin time.Duration // how long an acknowledgement may wait

@@ -36,12 +36,15 @@ func (w *worker) admit(e *edge, i wire.Instance) bool {
 		}
 		return false
 	default:
+		text := fmt.Sprintf("Edge %s was installed anew or replaced; its log begins anew.", e.id)
 		w.event(Event{
-			Edge: e.id, Kind: EventReinstall, Text: fmt.Sprintf("Edge %s was installed anew or replaced; its log begins anew.", e.id),
+			Edge: e.id, Kind: EventReinstall, Text: text,
 			Detail: map[string]string{"before": e.instance.String(), "now": i.String(), "position": e.pos.String()},
 		})
 		e.restart(i)
 		e.view.settle(EventClone, EventFork)
+		e.view.flag(EventReinstall, text)
+		e.flagged[EventReinstall] = now
 		w.touch(e)
 	}
 	e.lastHeard = now
@@ -59,6 +62,7 @@ func (w *worker) forget(e *edge) {
 	e.restart(wire.Instance{})
 	clear(e.flagged)
 	e.view.settle(EventFork, EventClone)
+	e.forgotten = true
 	w.touch(e)
 	// Told at once, so that the edge need not say hello first.
 	e.restart(i)
@@ -93,6 +97,9 @@ func (w *worker) onHello(e *edge, payload []byte) {
 			e.site = site
 			e.view.move(site)
 		}
+	}
+	if h.Safe != nil && h.Safe.Epoch.Instance == e.instance && h.Safe.SameLine(e.safe) && h.Safe.Compare(e.safe) > 0 && !e.forgotten {
+		w.flag(e, EventRestored, fmt.Sprintf("This hub stands at %v in the log of edge %s and had called %v safe: it was restored from a backup, or its disk lost what was written; the edge sends again what it keeps.", e.safe, e.id, *h.Safe), nil)
 	}
 	e.ack.nonce = h.Nonce
 	// A running agent whose newest frame is below the place was put back in time.

@@ -44,7 +44,7 @@ type EdgeStatus struct {
 	Devices      int
 	Series       int
 	Counters     Counters
-	Problems     []Event // states that hold now: fork, clone, clock, refused, version
+	Problems     []Event // states that hold now: fork, clone, clock, refused, version; reinstalled and restored for a while
 }
 
 // SeriesStatus is a series with its newest value.

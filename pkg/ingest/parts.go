@@ -101,6 +101,7 @@ const (
 	EventFork      = "fork"
 	EventClone     = "clone"
 	EventReinstall = "reinstalled"
+	EventRestored  = "restored"
 	EventClock     = "clock"
 	EventDisk      = "disk"
 	EventRefused   = "refused"

@@ -405,7 +405,7 @@ func (w *worker) take(e *edge, f *wire.Frame, s *schema, payload []byte, size in
 		}
 	}
 	w.settle(e, now)
-	e.suspects = 0
+	e.suspects, e.forgotten = 0, false
 	w.touch(e)
 	w.g.metrics.took(n)
 	e.view.frame(e, f, n, size, now)

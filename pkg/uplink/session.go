@@ -202,11 +202,14 @@ func (s *session) hello(now time.Time) message {
 	h.V, h.Instance, h.Epoch, h.Nonce = wire.Version, s.cfg.Epoch.Instance, s.cfg.Epoch, s.nonce
 	h.Oldest, _ = s.log.Oldest()
 	h.Newest, _ = s.log.Last()
+	if safe := s.safe; !safe.IsZero() {
+		h.Safe = &safe
+	}
 	payload, err := wire.EncodeHello(&h)
 	if err != nil {
 		// Only what the callback filled in can be too long.
 		payload, _ = wire.EncodeHello(&wire.Hello{
-			V: h.V, Instance: h.Instance, Epoch: h.Epoch, Nonce: h.Nonce, Oldest: h.Oldest, Newest: h.Newest,
+			V: h.V, Instance: h.Instance, Epoch: h.Epoch, Nonce: h.Nonce, Oldest: h.Oldest, Newest: h.Newest, Safe: h.Safe,
 		})
 	}
 	return message{wire.TopicHello, payload}

@@ -13,15 +13,19 @@ type Hello struct {
 	Epoch    Epoch    `json:"epoch"`  // the current one
 	Oldest   Pos      `json:"oldest"` // first frame in the log; zero: it is empty
 	Newest   Pos      `json:"newest"` // last frame in the log
-	Site     string   `json:"site,omitempty"`
-	Version  string   `json:"version,omitempty"` // of the agent
-	Nonce    uint64   `json:"nonce,string"`
-	Clock    Clock    `json:"clock"`
-	Schema   Hash     `json:"schema"`             // the current one
-	Series   int      `json:"series"`             // in the current schema
-	Devices  int      `json:"devices"`            // in the current schema
-	Backlog  uint64   `json:"backlog,string"`     // bytes in the log that the hub has not got, as far as the edge knows
-	Platform string   `json:"platform,omitempty"` // for people: "linux/arm64"
+	// Safe is the place up to which the hub has told this run of the agent that
+	// everything is on its disk; nil: none yet. A hub that stands behind it was
+	// restored from a backup.
+	Safe     *Pos   `json:"safe,omitempty"`
+	Site     string `json:"site,omitempty"`
+	Version  string `json:"version,omitempty"` // of the agent
+	Nonce    uint64 `json:"nonce,string"`
+	Clock    Clock  `json:"clock"`
+	Schema   Hash   `json:"schema"`             // the current one
+	Series   int    `json:"series"`             // in the current schema
+	Devices  int    `json:"devices"`            // in the current schema
+	Backlog  uint64 `json:"backlog,string"`     // bytes in the log that the hub has not got, as far as the edge knows
+	Platform string `json:"platform,omitempty"` // for people: "linux/arm64"
 	// AckWithin is for how long the hub may hold back an acknowledgement that is
 	// not urgent, in ms: fewer of them on a link that costs. 0: as the hub likes.
 	AckWithin uint32 `json:"ack_within,omitempty"`

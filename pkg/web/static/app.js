@@ -113,7 +113,7 @@ function drawSites() {
       el("div", { className: "head" },
         el("h3", { textContent: text(s.name) }),
         el("span", { className: `badge ${s.severity || "fine"}`, textContent: t(s.severity || "fine") })),
-      el("div", { className: "meta", textContent: agents.map((e) => `${t("edge")} ${e.id}: ${e.connected ? t("live") : t("offline")}${e.watermark ? `, ${clock(e.watermark)}` : ""}${e.status && e.status !== "ok" ? `, ${e.status}` : ""}`).join(" · ") }),
+      el("div", { className: "meta", textContent: agents.map((e) => `${t("edge")} ${e.id}: ${e.connected ? t("live") : t("offline")}${e.watermark ? `, ${clock(e.watermark)}` : ""}${e.status && e.status !== "ok" ? `, ${e.detail || e.status}` : ""}`).join(" · ") }),
       here.length ? el("div", { className: "devices" }, ...here.map(deviceCard)) : el("p", { className: "empty", textContent: t("noDevices") }));
   }));
   $("no-sites").hidden = sites.length > 0;
