@@ -3,7 +3,6 @@ package e2e
 import (
 	"errors"
 	"io"
-	"net/http"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -63,7 +62,7 @@ func TestAgentGoesOnWhileItsDiskRefuses(t *testing.T) {
 		t.Helper()
 		w.eventually(20*time.Second, what, func() bool {
 			e, ok := w.state(s.id)
-			resp, err := http.Get("http://" + s.http + "/metrics")
+			resp, err := w.toField.Get("http://" + s.http + "/metrics")
 			if !ok || err != nil {
 				return false
 			}

@@ -34,12 +34,33 @@ func (s *station) disturb(st step) (calm func()) {
 		s.proxy.set(trick{rate: st.rate})
 	case linkMess:
 		s.proxy.set(trick{mess: true})
+	case linkVanish:
+		if s.w.ns == nil {
+			s.proxy.set(trick{down: true})
+			break
+		}
+		s.w.must(s.w.ns.up(false)) // for all edges
+		return func() { s.w.must(s.w.ns.up(true)) }
+	case linkNetem:
+		if s.w.ns == nil || !s.w.ns.netem {
+			s.proxy.set(trick{delay: st.delay})
+			break
+		}
+		s.w.must(s.w.ns.shape("delay", st.delay.String(), "50ms", "loss", "5%", "duplicate", "5%", "reorder", "20%"))
+		return s.w.ns.unshape
 	}
 	return func() {
 		s.proxy.set(trick{})
 		if st.link == linkFrozen && (st.trouble%2 == 0 || !s.w.patient) {
 			s.proxy.cut() // the router was started anew; else nobody tells the edge
 		}
+	}
+}
+
+func (w *world) must(err error) {
+	w.t.Helper()
+	if err != nil {
+		w.t.Fatal(err)
 	}
 }
 

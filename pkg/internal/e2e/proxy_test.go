@@ -61,9 +61,9 @@ type packet struct {
 	only    int // forward so many bytes, then close; 0: all
 }
 
-func newProxy(t *testing.T, target string, seed uint64, sent func(string, []byte)) *proxy {
+func newProxy(t *testing.T, host, target string, seed uint64, sent func(string, []byte)) *proxy {
 	t.Helper()
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	ln, err := net.Listen("tcp", net.JoinHostPort(host, "0"))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -22,9 +22,11 @@ const (
 	linkSlow   = "delay up to 2 s"
 	linkNarrow = "narrow link"
 	linkMess   = "messages lost, repeated, reordered"
+	linkVanish = "packets vanish"                             // in a network namespace; else the link is down
+	linkNetem  = "packets delayed, lost, repeated, reordered" // with tc netem; else a slow link
 )
 
-var linkFaults = []string{linkFine, linkDown, linkCut, linkMidway, linkFrozen, linkSlow, linkNarrow, linkMess, linkMess}
+var linkFaults = []string{linkFine, linkDown, linkCut, linkMidway, linkFrozen, linkSlow, linkNarrow, linkMess, linkMess, linkVanish, linkNetem}
 
 // What a step may do to the rest.
 const (
@@ -70,7 +72,7 @@ func (s *step) String() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "edge %d: %s, %s", s.edge, s.link, s.fault)
 	switch s.link {
-	case linkSlow:
+	case linkSlow, linkNetem:
 		fmt.Fprintf(&b, ", delay %v", s.delay)
 	case linkNarrow:
 		fmt.Fprintf(&b, ", %d B/s", s.rate)

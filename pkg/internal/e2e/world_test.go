@@ -25,6 +25,8 @@ type world struct {
 	hub, field    *process
 	fieldArgs     []string
 	stations      []*station
+	ns            *namespace   // of field and edges; nil: all is on loopback
+	toField       *http.Client // reaches the field and the agents
 	hubTmpfs      bool
 	hubCopy       string // a copy of the hub's folder, taken while it was down
 	patient       bool   // there is time for what takes the edge a minute to notice
@@ -49,7 +51,20 @@ const torturedRule = plainRule
 
 func newWorld(t *testing.T, seed uint64) *world {
 	t.Helper()
-	w := &world{t: t, dir: t.TempDir()}
+	w := &world{t: t, dir: t.TempDir(), toField: http.DefaultClient}
+	ns, err := newNamespace(t)
+	proxyHost := "127.0.0.1"
+	switch {
+	case err != nil:
+		t.Logf("all on loopback, no network namespace: %v", err)
+	case ns.netem:
+		t.Log("field and edges in a network namespace; with tc netem")
+	default:
+		t.Log("field and edges in a network namespace; this kernel has no tc netem")
+	}
+	if err == nil {
+		w.ns, w.toField, proxyHost = ns, ns.client(), ns.addr
+	}
 	httpAddr, mqtt, modbus, broker, control := testutil.FreeAddress(t), testutil.FreeAddress(t), testutil.FreeAddress(t), testutil.FreeAddress(t), testutil.FreeAddress(t)
 	w.http, w.control = "http://"+httpAddr, "http://"+control
 	w.hubTmpfs = mountSmall(t, filepath.Join(w.dir, "hub"), 256<<20)
@@ -69,12 +84,12 @@ rules: [./rules.yaml]
 		s := &station{w: w, id: id, dir: filepath.Join(w.dir, id), facts: newFacts(t, id)}
 		s.tmpfs = mountSmall(t, s.dir, 64<<20)
 		s.http = testutil.FreeAddress(t)
-		s.proxy = newProxy(t, mqtt, seed+uint64(i), s.facts.send)
+		s.proxy = newProxy(t, proxyHost, mqtt, seed+uint64(i), s.facts.send)
 		s.clock = clockFile{Synced: true, BootMS: boot, Boot: bootName(uint64(i))}
 		w.write(id+".yaml", fmt.Sprintf(`
 edge: {id: %s, site: "24848"}
 data_dir: ./%s/data
-hub: {url: "mqtt://%s", send_every: 200ms, heartbeat: 1s}
+hub: {url: "mqtt://%s", insecure: true, send_every: 200ms, heartbeat: 1s}
 buffer: {commit_every: 400ms}
 http: {listen: %q}
 connections:
@@ -140,8 +155,8 @@ func (w *world) eventually(limit time.Duration, what string, cond func() bool) {
 	})
 }
 
-func answers(url string) bool {
-	resp, err := http.Get(url)
+func answers(c *http.Client, url string) bool {
+	resp, err := c.Get(url)
 	if err != nil {
 		return false
 	}
@@ -151,14 +166,22 @@ func answers(url string) bool {
 
 func (w *world) startField() {
 	w.t.Helper()
-	w.field = start(w.t, "fieldsim", w.fieldArgs...)
-	w.eventually(20*time.Second, "the field serves", func() bool { return answers(w.control + "/state") })
+	w.field = startCommand(w.t, "fieldsim", w.within(exec.Command(filepath.Join(bin, "fieldsim"), w.fieldArgs...)))
+	w.eventually(20*time.Second, "the field serves", func() bool { return answers(w.toField, w.control+"/state") })
+}
+
+// within makes a command run where field and edges are.
+func (w *world) within(cmd *exec.Cmd) *exec.Cmd {
+	if w.ns == nil {
+		return cmd
+	}
+	return w.ns.command(cmd)
 }
 
 func (w *world) startHub() {
 	w.t.Helper()
 	w.hub = start(w.t, "langbiang-hub", "run", "--config", filepath.Join(w.dir, "hub.yaml"))
-	w.eventually(30*time.Second, "the hub is ready", func() bool { return answers(w.http + "/readyz") })
+	w.eventually(30*time.Second, "the hub is ready", func() bool { return answers(http.DefaultClient, w.http+"/readyz") })
 }
 
 func (s *station) start() {
@@ -169,7 +192,7 @@ func (s *station) start() {
 	}
 	cmd := exec.Command(os.Args[0], filepath.Join(s.w.dir, s.id+".yaml"))
 	cmd.Env = append(os.Environ(), clockEnv+"="+clock)
-	s.agent = startCommand(s.w.t, s.id, cmd)
+	s.agent = startCommand(s.w.t, s.id, s.w.within(cmd))
 }
 
 // kill ends the agent as SIGKILL does, and takes down what its log holds.
@@ -189,7 +212,7 @@ func (w *world) killHub() {
 
 // control asks the field for something; a field that is down does not answer.
 func (w *world) post(path string) {
-	resp, err := http.Post(w.control+path, "", http.NoBody)
+	resp, err := w.toField.Post(w.control+path, "", http.NoBody)
 	if err == nil {
 		_ = resp.Body.Close()
 	}
