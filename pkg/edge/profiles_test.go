@@ -207,6 +207,35 @@ devices:
 	}
 }
 
+func TestTheAgentTakesTheRevisionThatAPayloadTells(t *testing.T) {
+	broker := serveBroker(t)
+	dir := files(t, map[string]string{"edge.yaml": fmt.Sprintf(`
+edge: {id: a-01}
+data_dir: ./data
+hub: {url: mqtt://127.0.0.1:1, send_every: 50ms}
+clock: {trust: always}
+connections: [{id: local, mqtt: {url: %q}}]
+devices: [{id: air, profile: airgradient/open-air, connection: local, with: {serial: ecda3b1eaaaf}}]
+`, broker.url)})
+	payload := shippedFixture(t, "airgradient/open-air", "fw-3.1.3").Messages[0]
+	text := runAgent(t, dir, func(a *Agent) bool {
+		if err := broker.server.Publish(payload.Topic, []byte(payload.Payload), false, 0); err != nil {
+			t.Fatal(err)
+		}
+		return a.recorder.readings.Load() > 10
+	})
+	schema, newest := logged(t, dir)
+	if got := schema.Devices[0].Revision; got != "fw-3.1.3" {
+		t.Errorf("the hub sees revision %q", got)
+	}
+	if r := newest["air/pm2_5"]; r.Quality != 0 || r.Value != 7 {
+		t.Errorf("PM2.5 is not that of the old firmware: %+v", r)
+	}
+	if !strings.Contains(text, "firmware=3.1.3 revision=fw-3.1.3") {
+		t.Errorf("the log does not say what was taken:\n%s", text)
+	}
+}
+
 func TestABrokenProfileDisablesItsDevicesAndTheOthersRun(t *testing.T) {
 	field := &drivertest.Field{}
 	field.Load(1, shippedFixture(t, "ecowitt/ws90", "1.0.3").Registers())

@@ -251,7 +251,7 @@ func (s *scanner) write(r *scanReport) error {
 			n++
 		}
 	}
-	_, err = fmt.Fprintf(s.call.Stdout, "%s added to %s; give them the names that people know, then restart the agent\n", settings.Count(n, "device"), s.config)
+	_, err = fmt.Fprintf(s.call.Stdout, "%s added to %s; give them the names that people know; langbiang-edge reload takes them up\n", settings.Count(n, "device"), s.config)
 	return err
 }
 

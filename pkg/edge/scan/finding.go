@@ -11,12 +11,14 @@ import (
 type Known struct {
 	Quantities telemetry.Quantities
 	Profiles   []*profile.Profile
+
+	sources map[*profile.Profile][]source // of those over MQTT
 }
 
 // Open reads all profiles of a library; broken ones are left out and returned by
 // their faults.
 func Open(lib *profile.Library, q telemetry.Quantities) (k Known, faulty []error) {
-	k.Quantities = q
+	k.Quantities, k.sources = q, map[*profile.Profile][]source{}
 	for _, id := range lib.IDs() {
 		p, err := lib.Get(id)
 		if err != nil {
@@ -24,6 +26,9 @@ func Open(lib *profile.Library, q telemetry.Quantities) (k Known, faulty []error
 			continue
 		}
 		k.Profiles = append(k.Profiles, p)
+		if p.Protocol == profile.ProtocolMQTT {
+			k.sources[p] = sourcesOf(p)
+		}
 	}
 	return k, faulty
 }

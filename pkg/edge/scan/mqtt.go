@@ -89,7 +89,7 @@ func MQTT(h *Heard, k Known) []Finding {
 		if p.Protocol != profile.ProtocolMQTT {
 			continue
 		}
-		for _, with := range h.bindings(p) {
+		for _, with := range h.bindings(p, k.sources[p]) {
 			if f, ok := h.try(&k, p, with); ok {
 				claims[f.Topic] = append(claims[f.Topic], f)
 			}
@@ -107,26 +107,43 @@ func MQTT(h *Heard, k Known) []Finding {
 // place is a {parameter} in a topic or path.
 var place = regexp.MustCompile(`\{([a-z][a-z0-9_]*)\}`)
 
-// bindings returns the parameters with which a profile fits to the topics that
-// were heard.
-func (h *Heard) bindings(p *profile.Profile) []map[string]string {
-	var all []map[string]string
+// source is where points of a profile come from: topics, and a place in their
+// payloads that names a parameter.
+type source struct {
+	filter *regexp.Regexp
+	point  profile.Point
+}
+
+// sourcesOf returns the sources of a profile, each once: most points of a profile
+// stand in one payload.
+func sourcesOf(p *profile.Profile) (sources []source) {
 	seen := map[string]bool{}
-	add := func(with map[string]string) {
-		if key := bindingKey(with); !seen[key] {
+	for _, pt := range pointsOf(p) {
+		key := pt.Topic + strings.Join(place.FindAllString(pt.Path, -1), "")
+		if !seen[key] {
 			seen[key] = true
-			all = append(all, with)
+			sources = append(sources, source{filterOf(pt.Topic, p), pt})
 		}
 	}
-	for _, pt := range pointsOf(p) {
-		filter := filterOf(pt.Topic, p)
+	return sources
+}
+
+// bindings returns the parameters with which a profile fits to the topics that
+// were heard.
+func (h *Heard) bindings(p *profile.Profile, sources []source) []map[string]string {
+	var all []map[string]string
+	seen := map[string]bool{}
+	for i := range sources {
 		for topic, payloads := range h.topics {
-			with, ok := bind(filter, topic)
+			with, ok := bind(sources[i].filter, topic)
 			if !ok {
 				continue
 			}
-			for _, b := range open(p, &pt, with, payloads) {
-				add(b)
+			for _, b := range open(p, &sources[i].point, with, payloads) {
+				if key := bindingKey(b); !seen[key] {
+					seen[key] = true
+					all = append(all, b)
+				}
 			}
 		}
 	}

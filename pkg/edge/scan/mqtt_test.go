@@ -153,3 +153,37 @@ func TestAFloodOfTopicsIsBounded(t *testing.T) {
 		t.Errorf("%d topics, %d dropped, %d messages", h.Topics(), h.Dropped, h.Messages)
 	}
 }
+
+func FuzzHeard(f *testing.F) {
+	k := known(f)
+	for _, id := range []string{"airgradient/open-air", "tasmota/sensor", "frigate/camera", "meshtastic/environment", "onvif/profile-m-sensor"} {
+		for _, m := range fixtures(f, id)[0].Messages {
+			f.Add(m.Topic, []byte(m.Payload))
+		}
+	}
+	f.Add("a/{name}/+/#", []byte("[1]"))
+	f.Fuzz(func(t *testing.T, topic string, payload []byte) {
+		h := &scan.Heard{}
+		h.Hear(topic, payload)
+		h.Hear(topic, payload)
+		h.Hear("frigate/stats", payload)
+		for _, found := range scan.MQTT(h, k) {
+			if found.Profile == nil || len(found.Values) == 0 {
+				t.Errorf("%+v", found)
+			}
+		}
+	})
+}
+
+func BenchmarkALargeBrokerIsUnderstood(b *testing.B) {
+	k := known(b)
+	h := &scan.Heard{}
+	messages := fixtures(b, "zigbee2mqtt/climate")[0].Messages
+	for i := range 20_000 {
+		h.Hear(fmt.Sprintf("zigbee2mqtt/house-%d/room", i), []byte(messages[0].Payload))
+	}
+	for b.Loop() {
+		scan.MQTT(h, k)
+	}
+	b.ReportMetric(float64(b.Elapsed().Milliseconds())/float64(b.N), "ms/20k_topics")
+}

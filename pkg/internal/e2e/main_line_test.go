@@ -98,12 +98,15 @@ func TestReadingsStandInTheStoreAsTheFieldServedThemAndAlertsFollowTheRule(t *te
 
 	var devices struct {
 		Items []struct {
-			ID, Reason string
-			Up         *bool
+			ID, Reason, Revision string
+			Up                   *bool
 		}
 	}
 	l.get("/api/v1/devices", &devices)
 	for _, d := range devices.Items {
+		if d.ID == "cabinet-air" && d.Revision != "number" {
+			t.Errorf("the XY-MD02 tells by its baud register that it is %q; the hub shows %q", "number", d.Revision)
+		}
 		switch {
 		case d.ID == "ghost" && (d.Up == nil || *d.Up || d.Reason == ""):
 			t.Errorf("the unit that does not exist is shown as %+v", d)
