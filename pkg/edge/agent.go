@@ -44,7 +44,8 @@ type Agent struct {
 	collect     *collector
 	recorder    *recorder
 	uplink      *uplink.Uplink
-	drivers     map[string]driver.Driver // by connection, until Run has them
+	drivers     map[string]driver.Driver // by connection
+	driversMu   sync.Mutex               // guards drivers once Run runs
 	totals      *totals
 	maintenance *maintenance
 	reloads     chan reload

@@ -24,6 +24,7 @@ import (
 //	GET  /status?device=ID   the [status]; without a device of all of them
 //	POST /reload             the configuration is read anew: [Reloaded]
 //	POST /maintain?device=ID&for=30m   the time at which it ends
+//	POST /write?device=ID&point=ID&value=V   [written]
 //
 // What it refuses it answers with 422 and the reason as text.
 
@@ -70,6 +71,11 @@ func (a *Agent) serveControl(ctx context.Context) error {
 		}
 		until, err := a.Maintain(r.URL.Query().Get("device"), length)
 		answer(w, until, err)
+	})
+	mux.HandleFunc("POST /write", func(w http.ResponseWriter, r *http.Request) {
+		q := r.URL.Query()
+		out, err := a.Write(r.Context(), q.Get("device"), q.Get("point"), q.Get("value"))
+		answer(w, asWritten(out), err)
 	})
 	return serveUntil(ctx, a.control, mux)
 }

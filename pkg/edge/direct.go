@@ -23,17 +23,25 @@ type directReading struct {
 	changed  chan struct{}
 }
 
-// readDirectly reads the devices until each has said all it has or does not
-// answer, at most for limit.
-func readDirectly(ctx context.Context, plan *Plan, devices []*driver.Device, limit time.Duration) (*directReading, error) {
+func newDirectReading(devices []*driver.Device) *directReading {
 	r := &directReading{
 		states: map[*driver.Device]deviceState{}, readings: map[*driver.Device][]telemetry.Reading{},
 		said: map[*driver.Device]driver.Identity{}, changed: make(chan struct{}, 1),
 	}
-	wanted := map[*driver.Device]bool{}
 	for _, d := range devices {
-		wanted[d], r.readings[d] = true, make([]telemetry.Reading, len(d.Points))
+		r.readings[d] = make([]telemetry.Reading, len(d.Points))
 	}
+	return r
+}
+
+func directEnv(r *directReading) driver.Env {
+	return driver.Env{Sink: r, Logger: slog.New(slog.DiscardHandler)}
+}
+
+// readDirectly reads the devices until each has said all it has or does not
+// answer, at most for limit.
+func readDirectly(ctx context.Context, plan *Plan, devices []*driver.Device, limit time.Duration) (*directReading, error) {
+	r := newDirectReading(devices)
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 	var running sync.WaitGroup
@@ -43,14 +51,14 @@ func readDirectly(ctx context.Context, plan *Plan, devices []*driver.Device, lim
 	for _, c := range plan.Connections {
 		var mine []*driver.Device
 		for _, d := range c.Devices {
-			if wanted[d] {
+			if _, wanted := r.readings[d]; wanted {
 				mine = append(mine, d)
 			}
 		}
 		if len(mine) == 0 {
 			continue
 		}
-		drv, err := c.Source.New(c.ID, mine, driver.Env{Sink: r, Logger: slog.New(slog.DiscardHandler)})
+		drv, err := c.Source.New(c.ID, mine, directEnv(r))
 		if err != nil {
 			return nil, fmt.Errorf("connection %s: %w", c.ID, err)
 		}

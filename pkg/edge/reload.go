@@ -146,6 +146,8 @@ func (a *Agent) open(cn *Connection) error {
 	if err != nil {
 		return fmt.Errorf("connection %s: %w", cn.ID, err)
 	}
+	a.driversMu.Lock()
+	defer a.driversMu.Unlock()
 	a.drivers[cn.ID] = d
 	return nil
 }
