@@ -122,6 +122,28 @@ func BenchmarkBacklog(b *testing.B) {
 	}
 }
 
+// BenchmarkSmallFrames is a gateway of 41 points, one reading of each in a frame.
+func BenchmarkSmallFrames(b *testing.B) {
+	f := newFleetOf(b, false, 3, 2, 1)
+	frames := f.frames(120, 1)
+	enc := NewEncoder(&f.schema)
+	var dst []byte
+	var err error
+	size, samples := 0, 0
+	for b.Loop() {
+		size, samples = 0, 0
+		for _, fr := range frames {
+			if dst, err = enc.Encode(dst[:0], fr); err != nil {
+				b.Fatal(err)
+			}
+			size += len(dst)
+			samples += len(fr.Readings)
+		}
+	}
+	b.ReportMetric(float64(size)/float64(len(frames)), "bytes/frame")
+	b.ReportMetric(float64(samples)*float64(b.N)/b.Elapsed().Seconds()/1e6, "Msamples/s")
+}
+
 func BenchmarkDecode(b *testing.B) {
 	for _, c := range []struct{ frames, seconds int }{{120, 1}, {6, 60}} {
 		b.Run(fmt.Sprintf("%ds", c.seconds), func(b *testing.B) {

@@ -145,11 +145,11 @@ func (e *blockEncoder) appendColumns(dst []byte, readings []telemetry.Reading, f
 		var quality byte
 		dst, quality = appendQuality(dst, e.quality[col.from:col.from+col.len()])
 		dst[head] = bits | quality
-		if int(col.group) >= len(e.hints) {
-			e.hints = append(e.hints, make([]scale, int(col.group)+1-len(e.hints))...)
+		if int(col.key) >= len(e.hints) {
+			e.hints = append(e.hints, make([]scale, int(col.key)+1-len(e.hints))...)
 		}
 		var enc byte
-		dst, enc = e.val.append(dst, e.values[col.from:col.from+col.len()], col.m, col.c, &e.hints[col.group])
+		dst, enc = e.val.append(dst, e.values[col.from:col.from+col.len()], col.m, col.c, &e.hints[col.key])
 		dst, enc = e.appendTexts(dst, enc, col, readings)
 		if fr != nil {
 			dst, enc = e.appendFrames(dst, enc, col, fr)

@@ -35,20 +35,25 @@ const (
 // readings each, series by series.
 type column struct {
 	from, m, c int
-	group      int32
+	key        int32 // its series are alike; see row
 }
 
 func (c *column) len() int { return c.m * c.c }
 
 // layout puts readings into columns, each of many series that measure the same:
-// they share a scale, and what is learnt of how they move. Without a schema nothing
+// they share a scale, and what is learnt of how they move. Where there are few of
+// those, series that only need as many decimals share a column, because each column
+// costs some bytes. Without a schema nothing
 // is known of which series are alike; then each gets a column of its own in frames
 // with many readings of each. It keeps scratch memory.
 type layout struct {
 	// By series, empty without a schema: its group of those that measure the
 	// same, and its place in the order of the columns.
-	group []int32
-	rank  []int32
+	group  []int32
+	rank   []int32
+	groups int32
+	// By series: the decimals that its values need.
+	need []decimalsOf
 
 	alone bool // each series has a column of its own
 
@@ -62,7 +67,22 @@ type layout struct {
 type row struct {
 	series  uint32
 	from, n int32 // in order
+	key     int32 // of the column that it belongs to: the group, or beyond the groups the decimals
 }
+
+// decimalsOf is how many decimals the values of a series have needed lately.
+type decimalsOf struct {
+	exp   int8
+	lower int8 // the most of the values since one needed exp
+	since uint8
+}
+
+// mergeBelow is how many readings of a group are enough for a column of its own;
+// forgetAfter after how many frames fewer decimals are believed.
+const (
+	mergeBelow  = 8
+	forgetAfter = 16
+)
 
 // aloneFrom is how many readings a series must have on average to get a column of
 // its own, when nothing is known of which series are alike.
@@ -87,6 +107,7 @@ func (l *layout) rankOf(series uint32) uint32 {
 func (l *layout) arrange(readings []telemetry.Reading) {
 	l.sort(readings)
 	l.alone = len(l.group) == 0 && len(readings) >= aloneFrom*len(l.rows)
+	l.assign(readings)
 	l.cut()
 }
 
@@ -132,13 +153,74 @@ func (l *layout) sort(readings []telemetry.Reading) {
 	}
 }
 
-// cut makes columns of neighbouring rows of one group that are equally long.
+// assign decides which rows share columns.
+func (l *layout) assign(readings []telemetry.Reading) {
+	merged := false
+	for i := 0; i < len(l.rows); {
+		group, j, n := l.groupOf(l.rows[i].series), i, int32(0)
+		text := false
+		for ; j < len(l.rows) && l.groupOf(l.rows[j].series) == group; j++ {
+			l.rows[j].key = group
+			n += l.rows[j].n
+			text = text || readings[l.order[l.rows[j].from]].Text != ""
+		}
+		if len(l.group) > 0 && n < mergeBelow && !text {
+			merged = true
+			for k := i; k < j; k++ {
+				l.rows[k].key = l.groups + int32(l.decimals(&l.rows[k], readings))
+			}
+		}
+		i = j
+	}
+	if merged {
+		slices.SortStableFunc(l.rows, func(a, b row) int {
+			if a.key == b.key && a.key >= l.groups {
+				return cmp.Compare(a.series, b.series) // whose numbers then take little, and whose times repeat
+			}
+			return cmp.Or(cmp.Compare(a.key, b.key), cmp.Compare(l.rankOf(a.series), l.rankOf(b.series)))
+		})
+	}
+}
+
+// decimals returns how many decimals the values of a row are written with.
+func (l *layout) decimals(r *row, readings []telemetry.Reading) int8 {
+	if int(r.series) >= len(l.need) {
+		return 0
+	}
+	d := &l.need[r.series]
+	most := int8(0)
+	for _, i := range l.order[r.from : r.from+r.n] {
+		v := readings[i].Value
+		s := scale{scaleDivide, most}.scaler()
+		if _, ok := s.integer(v); ok {
+			continue
+		}
+		if e, ok := digits(v, scaleDivide); ok {
+			most = e
+		} else {
+			most = maxExp
+			break
+		}
+	}
+	switch {
+	case most >= d.exp:
+		*d = decimalsOf{exp: most}
+	case d.since >= forgetAfter:
+		*d = decimalsOf{exp: max(most, d.lower)}
+	default:
+		d.since++
+		d.lower = max(d.lower, most)
+	}
+	return d.exp
+}
+
+// cut makes columns of neighbouring rows of one key that are equally long.
 func (l *layout) cut() {
 	l.cols = l.cols[:0]
 	from := 0
 	for i := 0; i < len(l.rows); {
-		group, j, even := l.groupOf(l.rows[i].series), i+1, true
-		for !l.alone && j < len(l.rows) && l.groupOf(l.rows[j].series) == group {
+		key, j, even := l.rows[i].key, i+1, true
+		for !l.alone && j < len(l.rows) && l.rows[j].key == key {
 			even = even && l.rows[j].n == l.rows[i].n
 			j++
 		}
@@ -151,7 +233,7 @@ func (l *layout) cut() {
 			if last := len(l.cols) - 1; k > 0 && n == l.cols[last].c {
 				l.cols[last].m++
 			} else {
-				l.cols = append(l.cols, column{from: from, m: 1, c: n, group: group})
+				l.cols = append(l.cols, column{from: from, m: 1, c: n, key: key})
 			}
 			from += n
 		}
@@ -162,7 +244,7 @@ func (l *layout) cut() {
 // setSchema makes groups of the series that measure the same with the same kind
 // of device.
 func (l *layout) setSchema(s *telemetry.Schema) {
-	l.group, l.rank = nil, nil
+	l.group, l.rank, l.need, l.groups = nil, nil, nil, 1
 	if s == nil || len(s.Series) == 0 {
 		return
 	}
@@ -193,4 +275,5 @@ func (l *layout) setSchema(s *telemetry.Schema) {
 		}
 		l.rank[i], l.group[i] = int32(rank), group
 	}
+	l.groups, l.need = group+1, make([]decimalsOf, len(s.Series))
 }
