@@ -78,7 +78,7 @@ type Sink interface {
 	// the samples are committed (see Committed).
 	Put(d *Device, at time.Time, samples []Sample) Ticket
 	// Status reports whether the device answers. Call it with every poll or
-	// message; the sink writes device_up at the device's interval and at once
+	// message; the sink writes device_up now and then (every 30 s) and at once
 	// on change. Detail is one sentence for a technician, for example
 	// "unit 7 does not answer (timeout 1s)"; empty when up.
 	Status(d *Device, up bool, reason telemetry.Reason, detail string)

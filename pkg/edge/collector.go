@@ -208,7 +208,7 @@ func (c *collector) Status(d *driver.Device, up bool, reason telemetry.Reason, d
 		}
 	}
 	st.known, st.up, st.reason, st.detail = true, up, reason, detail
-	if !changed && stamp-st.reported < d.Interval.Milliseconds() {
+	if !changed && stamp-st.reported < upSilence(d) {
 		return
 	}
 	st.reported = stamp

@@ -246,7 +246,7 @@ func TestAnAgentThatWasAwaySaysThatItDidNotLook(t *testing.T) {
 	}
 }
 
-func TestDeviceUpIsReportedAtOnceOnChangeAndThenAtTheInterval(t *testing.T) {
+func TestDeviceUpIsReportedAtOnceOnChangeAndThenNowAndThen(t *testing.T) {
 	d := testDevice("air", "pm")
 	c, fc := testCollector(t, 1000, d)
 	status := func(at int64, up bool, reason telemetry.Reason) {
@@ -257,14 +257,15 @@ func TestDeviceUpIsReportedAtOnceOnChangeAndThenAtTheInterval(t *testing.T) {
 	status(1200, true, telemetry.ReasonNone)
 	status(1300, false, telemetry.ReasonNoAnswer)
 	status(1400, false, telemetry.ReasonNoAnswer)
-	status(2300, false, telemetry.ReasonNoAnswer)
-	fc.Ms = 3000
+	status(31_299, false, telemetry.ReasonNoAnswer)
+	status(31_300, false, telemetry.ReasonNoAnswer)
+	fc.Ms = 32_000
 	var f wire.Frame
 	c.cut(&f, 0)
 	want := []telemetry.Reading{
 		{Series: 1, Time: 1100, Value: 1},
 		{Series: 1, Time: 1300, Value: 0, Quality: telemetry.NewQuality(telemetry.Good, telemetry.ReasonNoAnswer)},
-		{Series: 1, Time: 2300, Value: 0, Quality: telemetry.NewQuality(telemetry.Good, telemetry.ReasonNoAnswer)},
+		{Series: 1, Time: 31_300, Value: 0, Quality: telemetry.NewQuality(telemetry.Good, telemetry.ReasonNoAnswer)},
 	}
 	if diff := cmp.Diff(want, f.Readings); diff != "" {
 		t.Error(diff)

@@ -51,7 +51,7 @@ func TestTheSchemaSaysWhatTheHubMustKnowOfAFilter(t *testing.T) {
 	for _, s := range schema.Series {
 		got = append(got, told{s.Point, s.Interval, s.Silence})
 	}
-	want := []told{{"pm", 1000, 60_000}, {"wind", 60_000, 0}, {"rain", 10_000, 0}, {"plain", 1000, 0}, {"slow", 2000, 0}, {"device_up", 1000, 0}, {"wind_max", 60_000, 0}}
+	want := []told{{"pm", 1000, 60_000}, {"wind", 60_000, 0}, {"rain", 10_000, 0}, {"plain", 1000, 0}, {"slow", 2000, 0}, {"device_up", 1000, 30_000}, {"wind_max", 60_000, 0}}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Error(diff)
 	}

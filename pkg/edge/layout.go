@@ -62,7 +62,7 @@ func newLayout(plan *Plan) layout {
 		}
 		l.schema.Series = append(l.schema.Series, telemetry.Series{
 			Device: uint32(i), Point: telemetry.QuantityDeviceUp, Quantity: telemetry.QuantityDeviceUp,
-			Labels: d.Labels, Interval: d.Interval.Milliseconds(),
+			Labels: d.Labels, Interval: d.Interval.Milliseconds(), Silence: upSilence(d),
 		})
 		l.addFilters(d, l.first[d], plan.Filters[d])
 	}
@@ -81,6 +81,14 @@ func seriesInterval(d *driver.Device, p *profile.Point) time.Duration {
 	}
 	return d.Interval * max(1, p.Interval/max(d.Interval, 1))
 }
+
+// upEvery is how often it is said that a device still answers, or still does not. It
+// would be a sixth of all readings of a small gateway if it were said with each reading.
+const upEvery = 30 * time.Second
+
+// upSilence is for how long device_up may stay silent while nothing changes, in
+// milliseconds.
+func upSilence(d *driver.Device) int64 { return max(d.Interval, upEvery).Milliseconds() }
 
 // of returns the indexes of a device's series: from, and up to but without to.
 func (l *layout) of(d *driver.Device) (from, to uint32) {

@@ -278,7 +278,7 @@ func month(b *testing.B, link string, span time.Duration, goal float64) {
 	begin := time.Now().Add(-span - time.Minute).Truncate(time.Second).UnixMilli()
 	now.ms.Store(begin)
 	collect := newCollector(newLayout(&Plan{Devices: g.devices}), now, silent)
-	begun, err := beginEpoch(log, silent)
+	begun, err := beginEpoch(log, 0, silent)
 	if err != nil {
 		b.Fatal(err)
 	}

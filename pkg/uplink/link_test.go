@@ -172,6 +172,28 @@ func TestWhatIsIsSentOnTimeBehindABacklogUnderALowRate(t *testing.T) {
 	}
 }
 
+func TestAConnectionOverWhichNobodyAnswersIsGivenUp(t *testing.T) {
+	w := quiet(t, 3)
+	w.hub.instance = wire.Instance{9} // its answers are for somebody else
+	w.disconnect()
+	w.connect()
+	w.run(deafAfter - time.Second)
+	if w.s.deaf(w.now) {
+		t.Error("given up too early")
+	}
+	w.run(2 * time.Second)
+	if !w.s.deaf(w.now) {
+		t.Error("kept for ever")
+	}
+	w.disconnect()
+	w.hub.instance = w.cfg.Epoch.Instance
+	w.connect()
+	w.run(2 * time.Minute)
+	if w.s.deaf(w.now) {
+		t.Error("given up although the hub answers")
+	}
+}
+
 func TestASchemaTravelsOnceAndAgainWhenItIsAskedFor(t *testing.T) {
 	w := quiet(t, 3)
 	list := w.record()

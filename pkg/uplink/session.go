@@ -75,6 +75,7 @@ type session struct {
 
 	nonce     uint64
 	helloAt   time.Time
+	greetFrom time.Time     // since when the hub is asked
 	greetDue  time.Time     // when to say hello (again)
 	retry     time.Duration // wait for the answer to a hello
 	answer    time.Duration // wait for an acknowledgement of frames
@@ -142,8 +143,20 @@ func (s *session) disconnected() {
 	s.out, s.snapshot = nil, nil
 }
 
+// deafAfter is how long nothing may be heard although the hub was asked. A connection
+// may be open at one end alone, and MQTT's keepalive is longer on a link that costs.
+const deafAfter = time.Minute
+
+// deaf reports whether the connection is of no use any more.
+func (s *session) deaf(now time.Time) bool {
+	return s.state == greeting && s.nonce != 0 && now.Sub(s.greetFrom) >= deafAfter
+}
+
 // greet asks the hub where it stands; nothing else is sent until it answers.
 func (s *session) greet(now time.Time) {
+	if s.state != greeting {
+		s.greetFrom = now
+	}
 	s.state = greeting
 	s.nonce = 0
 	s.greetDue = now

@@ -2,6 +2,7 @@ package uplink
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"math/rand/v2"
@@ -22,6 +23,7 @@ type Uplink struct {
 	metrics *metrics
 
 	flush chan struct{}
+	tls   *tls.Config // nil: the MQTT client's own
 
 	mu     sync.Mutex
 	status Status
@@ -47,7 +49,15 @@ func New(cfg Config, log Log) (*Uplink, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Uplink{cfg: cfg, log: log, metrics: m, flush: make(chan struct{}, 1)}, nil
+	u := &Uplink{cfg: cfg, log: log, metrics: m, flush: make(chan struct{}, 1)}
+	if cfg.TLS != nil && cfg.TLS.ClientSessionCache == nil {
+		// A link that comes and goes need not show all certificates each time.
+		u.tls = cfg.TLS.Clone()
+		u.tls.ClientSessionCache = tls.NewLRUClientSessionCache(2)
+	} else {
+		u.tls = cfg.TLS
+	}
+	return u, nil
 }
 
 // Status returns how the uplink stands now. It may be called at any time.
@@ -113,8 +123,8 @@ func (u *Uplink) connection(ctx context.Context, s *session, id string) error {
 		SetBinaryWill(wire.StateTopic(u.cfg.Edge), will, 0, true).
 		SetConnectionLostHandler(func(_ mqtt.Client, err error) { lost <- err }).
 		SetDialer(&net.Dialer{Timeout: u.cfg.ConnectTimeout, KeepAlive: u.cfg.KeepAlive})
-	if u.cfg.TLS != nil {
-		o.SetTLSConfig(u.cfg.TLS)
+	if u.tls != nil {
+		o.SetTLSConfig(u.tls)
 	}
 	c := mqtt.NewClient(o)
 	defer c.Disconnect(0)
@@ -169,6 +179,9 @@ func (u *Uplink) converse(ctx context.Context, c mqtt.Client, s *session, online
 		changed := u.log.Changed()
 		if err := u.take(ctx, s, acks, lost); err != nil {
 			return err
+		}
+		if s.deaf(time.Now()) {
+			return errDeaf
 		}
 		m, wait, ok := s.poll(time.Now())
 		if ok {
@@ -251,6 +264,8 @@ func (u *Uplink) state(ctx context.Context, c mqtt.Client, s *wire.State) error 
 	}
 	return u.wait(ctx, c.Publish(wire.StateTopic(u.cfg.Edge), 0, true, payload), u.cfg.WriteTimeout)
 }
+
+var errDeaf = errors.New("the hub does not answer over this connection")
 
 var errSlow = errors.New("the hub's broker does not take what is sent")
 
