@@ -70,6 +70,7 @@ func (s *sieve) Append(ref uint64, _ []telemetry.Label, _ int64, _ float64) (uin
 	}
 	return ref, nil
 }
+
 func (*sieve) Load(string) (ingest.Checkpoint, bool, error) { return ingest.Checkpoint{}, false, nil }
 func (*sieve) Checkpoint([]ingest.Checkpoint) error         { return nil }
 func (*sieve) Gap(ingest.Gap) error                         { return nil }
