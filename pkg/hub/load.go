@@ -209,6 +209,9 @@ func (c *checker) rules(plan *Plan) ([]rules.Source, *rules.Set, error) {
 	return sources, nil, nil
 }
 
+// isRuleTest tells tests of rules, which stand beside them, from rules.
+func isRuleTest(name string) bool { return strings.HasSuffix(name, ".test.yaml") }
+
 // ruleFiles reads the files that the globs name, each once, in order of name.
 func (c *checker) ruleFiles(plan *Plan) []rules.Source {
 	var sources []rules.Source
@@ -227,7 +230,7 @@ func (c *checker) ruleFiles(plan *Plan) []rules.Source {
 			c.warnings = append(c.warnings, c.doc.Fault([]any{"rules", i}, fmt.Sprintf("no file matches %s", pattern), "paths are relative to the folder of this file"))
 		}
 		for _, name := range names {
-			if seen[name] {
+			if seen[name] || isRuleTest(name) {
 				continue
 			}
 			seen[name] = true

@@ -34,7 +34,7 @@ func ruleSources(args []string) (list []rules.Source, err error) {
 			return nil, fmt.Errorf("there is no file %s", pattern)
 		}
 		for _, name := range names {
-			if strings.HasSuffix(name, ".test.yaml") {
+			if isRuleTest(name) {
 				continue
 			}
 			data, err := os.ReadFile(name)
@@ -216,7 +216,7 @@ func testRules(file string, env rules.Env) ([]string, error) {
 		return nil, err
 	}
 	src := rules.Source{Name: file, Data: data}
-	names, err := rules.TestFiles(src)
+	names, err := rules.TestedFiles(src)
 	if err != nil {
 		return nil, err
 	}

@@ -45,6 +45,9 @@ func Backtest(set *Set, histories []History, to int64) []Episode {
 	var order []string
 	e := NewEngine([]Effective{{set, Always}}, func(t alert.Transition) {
 		a := &t.Alert
+		if !settled(&t) {
+			return
+		}
 		ep := open[a.ID]
 		if ep == nil {
 			ep = &Episode{
@@ -67,6 +70,7 @@ func Backtest(set *Set, histories []History, to int64) []Episode {
 		h := &histories[i]
 		byEdge[h.Series.Edge] = append(byEdge[h.Series.Edge], h)
 	}
+	e.Expect(keys(byEdge), time.Time{})
 	for _, edge := range keys(byEdge) {
 		replay(e, edge, byEdge[edge], to)
 	}
@@ -78,6 +82,11 @@ func Backtest(set *Set, histories []History, to int64) []Episode {
 		return cmp.Or(a.Start.Compare(b.Start), strings.Compare(a.Rule, b.Rule), strings.Compare(a.Series, b.Series))
 	})
 	return out
+}
+
+// settled reports whether a transition is more than provisional.
+func settled(t *alert.Transition) bool {
+	return t.Kind != alert.Foreseen && t.Alert.Reason != ReasonRevised
 }
 
 // replay shows an edge's histories in order of time, with a watermark behind.

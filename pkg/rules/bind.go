@@ -194,7 +194,7 @@ func (f *Fold) rematch(s *series, set *Set, reason string, t int64) {
 // newAux gives the machine what its rule has to remember.
 func (f *Fold) newAux(m *machine, r *rule) {
 	a := aux{since: math.MinInt64, tick: never, turn: never, last: math.MinInt64}
-	if n := r.steps() - 1; n > 0 {
+	if n := r.steps(); n > 0 {
 		a.ring = make([]pane, n)
 	}
 	if n := len(f.auxFree); n > 0 {

@@ -37,9 +37,6 @@ type logFrame struct {
 }
 
 func (r *runner) emit(t alert.Transition) {
-	if trace != nil {
-		trace("  %s %s %s", t.Alert.Device, t.Alert.Rule, short(&t))
-	}
 	if r.seen[t.Key()] {
 		return
 	}
@@ -192,16 +189,10 @@ func (r *runner) run() {
 			known++
 		}
 		r.feed(&r.frames[i])
-		if trace != nil {
-			trace("fed %d w=%d", i, r.frames[i].w)
-		}
 		switch r.rnd.IntN(8) {
 		case 0, 1: // a checkpoint
 			if r.fold.Dirty() || r.rnd.IntN(4) == 0 {
 				saved = r.fold.Save(nil)
-				if trace != nil {
-					trace("save")
-				}
 			}
 			checkpoint = i + 1
 		case 2: // the schema comes again in another order
@@ -209,9 +200,6 @@ func (r *runner) run() {
 		case 3: // a crash: back to the checkpoint
 			if crashes--; crashes < 0 {
 				continue
-			}
-			if trace != nil {
-				trace("crash")
 			}
 			r.open(saved)
 			i = checkpoint - 1
@@ -282,6 +270,3 @@ func FuzzOracle(f *testing.F) {
 	f.Add(uint64(1))
 	f.Fuzz(func(t *testing.T, seed uint64) { checkSeed(t, seed) })
 }
-
-// trace, when set, is told what a runner does.
-var trace func(string, ...any)

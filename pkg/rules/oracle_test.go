@@ -113,7 +113,11 @@ func (s *oracleSeries) windowOf(m *oracleRule, t int64) (float64, bool) {
 		return 0, false
 	}
 	floor := func(a, b int64) int64 { return int64(math.Floor(float64(a) / float64(b))) }
-	first := (floor(t-1, r.step) - r.width/r.step + 1) * r.step // exclusive
+	runs := floor(t-1, r.step) * r.step // the step that runs began after this
+	first := runs - r.width             // exclusive
+	if n := len(m.taken); n > 0 && m.taken[n-1].t > runs {
+		first += r.step
+	}
 	var in []logReading
 	sum := 0.0
 	for i, x := range m.taken {

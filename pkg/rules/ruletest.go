@@ -43,7 +43,7 @@ type testSeries struct {
 type testStep struct {
 	At       time.Duration  `yaml:"at" doc:"time after start"`
 	Rule     string         `yaml:"rule" doc:"id of the rule; may be left away when only one is looked at"`
-	Alert    string         `yaml:"alert" doc:"raised, severity_changed, cleared, chattering, quiet or provisional"`
+	Alert    string         `yaml:"alert" doc:"raised, severity_changed, cleared, chattering or quiet"`
 	Severity alert.Severity `yaml:"severity" doc:"afterwards"`
 	Device   string         `yaml:"device" doc:"of the series, when it is to be compared"`
 	Value    *float64       `yaml:"value" doc:"the judged value, when it is to be compared"`
@@ -51,8 +51,8 @@ type testStep struct {
 	Message  string         `yaml:"message" doc:"part of the message in either language, when it is to be compared"`
 }
 
-// TestFiles returns the rule files that a file of tests names.
-func TestFiles(file Source) ([]string, error) {
+// TestedFiles returns the rule files that a file of tests names.
+func TestedFiles(file Source) ([]string, error) {
 	doc, errs := strictyaml.Parse(file.Name, file.Data)
 	if doc == nil {
 		return nil, errs.Err()
@@ -207,7 +207,7 @@ func (r *testRun) run(i int, t *ruleTest) {
 	from := start.UnixMilli()
 	var got []alert.Transition
 	engine := NewEngine([]Effective{{r.set, Always}}, func(tr alert.Transition) {
-		if t.Only.match(tr.Alert.Rule) {
+		if t.Only.match(tr.Alert.Rule) && settled(&tr) {
 			got = append(got, tr)
 		}
 	})
@@ -237,6 +237,7 @@ func (r *testRun) run(i int, t *ruleTest) {
 	if t.End > 0 {
 		end = max(end, from+t.End.Milliseconds())
 	}
+	engine.Expect(edges, time.Time{})
 	for _, edge := range edges {
 		r.feed(engine, t, edge, byEdge[edge], values, from, end)
 	}

@@ -34,14 +34,16 @@ type aux struct {
 	window
 }
 
-// window holds the readings of the step that runs and of the steps before that
-// belong to the width. It does not hold the readings themselves: only what the
-// function needs of each step.
+// window holds as many steps as the width has: those that are over, and in place
+// of the oldest the one that runs, once it has a reading. So right at the end of a
+// step it holds exactly the width, and in between a part of a step less. It does
+// not hold the readings themselves: only what the function needs of each step.
 type window struct {
 	at   int64  // number of the step that runs: those after at*step up to (at+1)*step
 	cur  pane   // readings of that step
-	done pane   // of the steps in ring, joined
-	ring []pane // the steps before, oldest at head
+	over pane   // of the steps in ring, joined
+	done pane   // the same without the oldest
+	ring []pane // the steps that are over, oldest at head
 	head int
 }
 
@@ -75,11 +77,32 @@ func (r *rule) stepOf(t int64) int64 {
 	return q
 }
 
-func (w *window) empty() bool { return w.cur.n == 0 && w.done.n == 0 }
+func (w *window) empty() bool { return w.cur.n == 0 && w.over.n == 0 }
 
 func (w *window) clear() {
-	w.cur, w.done = pane{}, pane{}
+	w.cur, w.done, w.over = pane{}, pane{}, pane{}
 	clear(w.ring)
+}
+
+// join computes what the steps that are over make together.
+func (w *window) join(fn function) {
+	w.done = pane{}
+	for i := 1; i < len(w.ring); i++ {
+		k := w.head + i
+		if k >= len(w.ring) {
+			k -= len(w.ring)
+		}
+		w.done = fn.join(w.done, w.ring[k])
+	}
+	w.over = fn.join(w.ring[w.head], w.done)
+}
+
+// all joins the steps that the window holds.
+func (w *window) all(fn function) pane {
+	if w.cur.n == 0 {
+		return w.over
+	}
+	return fn.join(w.done, w.cur)
 }
 
 // roll moves the window on to the step.
@@ -97,22 +120,13 @@ func (w *window) roll(r *rule, at int64) {
 		return
 	}
 	for range steps {
-		if len(w.ring) > 0 {
-			w.ring[w.head] = w.cur
-			if w.head++; w.head == len(w.ring) {
-				w.head = 0
-			}
+		w.ring[w.head] = w.cur
+		if w.head++; w.head == len(w.ring) {
+			w.head = 0
 		}
 		w.cur = pane{}
 	}
-	w.done = pane{}
-	for i := range w.ring {
-		k := w.head + i
-		if k >= len(w.ring) {
-			k -= len(w.ring)
-		}
-		w.done = r.fn.join(w.done, w.ring[k])
-	}
+	w.join(r.fn)
 }
 
 // join puts two stretches of readings together, p before q.
@@ -165,7 +179,7 @@ func (a *aux) result(r *rule, t, since int64) (x float64, ok bool) {
 	if r.full && t-since < r.width {
 		return 0, false
 	}
-	all := r.fn.join(a.done, a.cur)
+	all := a.all(r.fn)
 	n := float64(all.n)
 	if int(all.n) < r.atLeast {
 		return 0, false

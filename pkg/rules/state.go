@@ -16,7 +16,7 @@ import (
 // that it survives other schemas and rule sets. v is a signed, u an unsigned
 // varint, s a text: u length and bytes; f eight bytes, little endian.
 //
-//	u8 format (3)
+//	u8 format (4)
 //	v  watermark, v time up to which rule sets were passed in earlier eras
 //	u  breaks still to pass: v first time after the beginning, v end
 //	u  rules:   s id, s version, u8 source, u levels: u8 severity, f limit
@@ -33,9 +33,9 @@ import (
 // Format 1 had no flags and no memory: breaks were v, rules had u8 kind (1 below,
 // whose peaks were negated) in place of the source, series had no good, since and
 // text, machines no x, and there was no chattering; format 2 was like it, with
-// chattering. Both are still read.
+// chattering; in format 3 windows had a step less. All are still read.
 const (
-	stateFormat = 3
+	stateFormat = 4
 	firstFormat = 1
 )
 
@@ -492,6 +492,9 @@ func (d *stateReader) memory(m *savedMachine) {
 		a.ring[i] = d.pane()
 	}
 	a.cur = d.pane()
+	if d.format == 3 {
+		a.ring = append([]pane{{}}, a.ring...)
+	}
 }
 
 func (d *stateReader) pane() (p pane) {
@@ -528,7 +531,7 @@ func (f *Fold) restore(s *series, saved *savedSeries) {
 func (f *Fold) fits(r *rule, sm *savedMachine) bool {
 	return len(r.levels) == len(sm.rule.levels) && r.source == sm.rule.source &&
 		r.remembers() == (sm.flags&flagMemory != 0) &&
-		(r.source != ofWindow || len(sm.aux.ring) == r.steps()-1)
+		(r.source != ofWindow || len(sm.aux.ring) == r.steps())
 }
 
 func (f *Fold) restoreMachine(s *series, m *machine, sm *savedMachine) {
@@ -546,8 +549,8 @@ func (f *Fold) restoreMachine(s *series, m *machine, sm *savedMachine) {
 	if m.aux != idle {
 		a := &f.aux[m.aux]
 		*a = sm.aux
-		for i := range a.ring {
-			a.done = r.fn.join(a.done, a.ring[i])
+		if len(a.ring) > 0 {
+			a.join(r.fn)
 		}
 	}
 	f.hush(m, r, over, peak)

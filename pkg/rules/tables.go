@@ -232,7 +232,7 @@ func (c *compiler) indexTable(f indexFile, path []any) *indexTable {
 // indexRule makes the rule judge an index.
 func (c *compiler) indexRule(i int, f *ruleFile, r *rule) {
 	r.source, r.fn = ofWindow, fnIndex
-	r.step, r.width = hour, 2*hour
+	r.step, r.width = hour, hour
 	t := c.tables.indexes[f.Index]
 	if t == nil {
 		c.fault(fmt.Sprintf("unknown index %.60q", f.Index), strictyaml.Meant(f.Index, keys(c.tables.indexes)), i, "index")
@@ -244,7 +244,7 @@ func (c *compiler) indexRule(i int, f *ruleFile, r *rule) {
 		return
 	}
 	if of.NowCast {
-		r.width = 13 * hour
+		r.width = 12 * hour
 	}
 	r.index = &indexTable{Index: t.Index, Of: map[string]indexOf{r.quantity: of}}
 }
