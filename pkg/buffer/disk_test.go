@@ -164,6 +164,13 @@ func TestLargeBacklogOpensLazily(t *testing.T) {
 		t.Fatalf("%+v, opened %d files", s, len(opened))
 	}
 	wantSeqs(t, readAll(t, l, Pos{}, 1000), 1, 1, 600)
+	for _, path := range segmentFiles(t, dir) {
+		info, err := os.Stat(path)
+		must(t, err)
+		if info.Size() > o.SegmentSize {
+			t.Errorf("%s has %d bytes", path, info.Size())
+		}
+	}
 	n := 0
 	for _, seg := range l.segs {
 		if seg.db != nil {
