@@ -2,6 +2,8 @@ package driver
 
 import (
 	"log/slog"
+	"reflect"
+	"slices"
 
 	"github.com/langbiang/langbiang/pkg/profile"
 	"github.com/langbiang/langbiang/pkg/telemetry"
@@ -15,6 +17,7 @@ type Identity struct {
 	// Fits reports that this is what the device is. Otherwise no revision fits
 	// and the first one is assumed, or it is another model.
 	Fits    bool
+	Model   bool   // the profile's own conditions hold, whatever the revision
 	Version string // of its firmware, when it tells
 	Seen    string // what was read, for a technician
 }
@@ -23,7 +26,7 @@ type Identity struct {
 // the revision in d.Revisions, 0 when there is none to choose from.
 func (d *Device) Judge(at func(*profile.Place) profile.Raw) (revision int, id Identity) {
 	v := d.Identify.Judge(at)
-	id = Identity{Fits: v.Model, Version: v.Version, Seen: v.Seen}
+	id = Identity{Fits: v.Model, Model: v.Model, Version: v.Version, Seen: v.Seen}
 	if len(d.Revisions) > 0 {
 		id.Fits = v.Revision >= 0
 		revision = max(0, v.Revision)
@@ -49,15 +52,35 @@ func (id *Identity) Log(l *slog.Logger, d *Device) {
 	case id.Revision == "":
 		l.Warn("the device does not look like its profile's model; check the profile and the address", args...)
 	default:
-		l.Warn("no revision of the profile fits the device: the first one is assumed and its readings are uncertain; write revision: in edge.yaml when it is right", args...)
+		l.Warn("no revision of the profile fits the device: the first one is assumed and what it reads otherwise than the others is uncertain; write revision: in edge.yaml when it is right", args...)
 	}
 }
 
-// Doubtful lowers a good quality to uncertain (configuration): what a reading
-// deserves whose revision is assumed.
-func Doubtful(q telemetry.Quality) telemetry.Quality {
-	if q == 0 {
-		return telemetry.NewQuality(telemetry.Uncertain, telemetry.ReasonConfiguration)
+// Doubts returns for each point whether its readings are to be doubted: the
+// revision is assumed, and the point is not read alike in all of them, or the
+// device is another model. It is nil when nothing is.
+func (d *Device) Doubts(id Identity) []bool {
+	if id.Fits || len(d.Revisions) == 0 {
+		return nil
 	}
-	return q
+	doubts := make([]bool, len(d.Points))
+	for i := range doubts {
+		doubts[i] = !id.Model || slices.ContainsFunc(d.Revisions, func(r Revision) bool {
+			return !reflect.DeepEqual(r.Points[i], d.Revisions[0].Points[i])
+		})
+	}
+	return doubts
+}
+
+// Doubt makes good samples uncertain (configuration) whose points are doubted.
+// Doubts may be nil.
+func Doubt(doubts []bool, samples []Sample) {
+	if doubts == nil {
+		return
+	}
+	for i := range samples {
+		if s := &samples[i]; s.Quality == 0 && doubts[s.Point] {
+			s.Quality = telemetry.NewQuality(telemetry.Uncertain, telemetry.ReasonConfiguration)
+		}
+	}
 }

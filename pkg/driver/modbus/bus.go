@@ -145,6 +145,9 @@ func (b *bus) step(ctx context.Context) {
 	now := time.Now()
 	if !b.line.isOpen() && len(b.devices) > 0 && !now.Before(b.connectAt) {
 		b.connect(ctx)
+		if ctx.Err() != nil {
+			return // the line is closed because we stop, which is nobody's fault
+		}
 		now = time.Now()
 	}
 	if !now.Before(b.windowEnd) {
@@ -324,11 +327,7 @@ func (b *bus) put(u *unit) {
 	if len(b.samples) == 0 {
 		return
 	}
-	if u.doubt {
-		for i := range b.samples {
-			b.samples[i].Quality = driver.Doubtful(b.samples[i].Quality)
-		}
-	}
+	driver.Doubt(u.doubts, b.samples)
 	b.env.Sink.Put(u.device, time.Time{}, b.samples)
 }
 

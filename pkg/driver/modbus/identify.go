@@ -129,7 +129,7 @@ func (b *bus) settle(u *unit) {
 	if len(d.Revisions) > 0 {
 		points, convert = d.Revisions[revision].Points, d.Revisions[revision].Convert
 	}
-	u.doubt = !id.Fits && id.Revision != ""
+	u.doubts = d.Doubts(id)
 	if u.told != id {
 		u.told = id
 		id.Log(b.logger, d)

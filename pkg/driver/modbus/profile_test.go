@@ -243,6 +243,7 @@ match: [{holding: 900, equals: [7]}]
 points:
   - {id: temp, quantity: n, holding: 100}
   - {id: pressure, quantity: n, holding: 101}
+  - {id: humidity, quantity: n, holding: 102}
 firmware:
   - {id: new, title: {vi: a, en: b}, source: x, match: [{holding: 101}]}
   - {id: old, title: {vi: a, en: b}, source: x, match: [{holding: 101, absent: true}], remove: [pressure], points: [{id: temp, quantity: n, holding: 100, scale: 0.1}]}
@@ -251,9 +252,9 @@ firmware:
 func TestTheRevisionIsTakenThatTheDeviceTells(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d := parsed(t, 1, twoRevisions)
-		l := newFakeLine(time.Millisecond, 100*time.Millisecond).holds(map[int]uint16{100: 250, 900: 7})
+		l := newFakeLine(time.Millisecond, 100*time.Millisecond).holds(map[int]uint16{102: 55, 100: 250, 900: 7})
 		rec, _ := simulate(t, l, 2500*time.Millisecond, driver.Env{}, d)
-		want := []driver.Identity{{Revision: "old", Fits: true, Seen: "holding 900: 7 (0x7), holding 101: exception"}}
+		want := []driver.Identity{{Revision: "old", Fits: true, Model: true, Seen: "holding 900: 7 (0x7), holding 101: exception"}}
 		if diff := cmp.Diff(want, rec.Identities(d.ID)); diff != "" {
 			t.Error(diff)
 		}
@@ -267,8 +268,8 @@ func TestTheRevisionIsTakenThatTheDeviceTells(t *testing.T) {
 				t.Errorf("%+v: a point that is not in the revision", r.Sample)
 			}
 		}
-		if n := len(l.asked); n != 1+2+3 {
-			t.Errorf("%d questions: want a knock, two places, three polls", n)
+		if n := len(l.asked); n != 1+2+2*3 {
+			t.Errorf("%d questions: want a knock, two places, three polls of two blocks", n)
 		}
 	})
 }
@@ -277,7 +278,7 @@ func TestADeviceThatComesBackIsAskedAgain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		begin := time.Now()
 		d := parsed(t, 1, twoRevisions)
-		old, updated := map[int]uint16{100: 250, 900: 7}, map[int]uint16{100: 25, 101: 1010, 900: 7}
+		old, updated := map[int]uint16{102: 55, 100: 250, 900: 7}, map[int]uint16{102: 55, 100: 25, 101: 1010, 900: 7}
 		l := newFakeLine(time.Millisecond, 100*time.Millisecond).holds(old)
 		l.mute = func(question) bool {
 			at := time.Since(begin)
@@ -303,14 +304,16 @@ func TestADeviceThatComesBackIsAskedAgain(t *testing.T) {
 }
 
 func TestADeviceThatNoRevisionFitsIsReadWithDoubt(t *testing.T) {
+	uncertain := telemetry.NewQuality(telemetry.Uncertain, telemetry.ReasonConfiguration)
 	for name, c := range map[string]struct {
 		registers map[int]uint16
 		mute      int // keeps silent about this register
 		tries     int
+		humidity  telemetry.Quality // which both revisions read alike
 	}{
-		"another model":                 {map[int]uint16{100: 25, 101: 1010, 900: 8}, 0, 1},
-		"it keeps silent when asked":    {map[int]uint16{100: 25, 101: 1010, 900: 7}, 900, inquiryTries},
-		"the second place keeps silent": {map[int]uint16{100: 25, 900: 7}, 101, inquiryTries},
+		"another model":                 {map[int]uint16{102: 55, 100: 25, 101: 1010, 900: 8}, 0, 1, uncertain},
+		"it keeps silent when asked":    {map[int]uint16{102: 55, 100: 25, 101: 1010, 900: 7}, 900, inquiryTries, uncertain},
+		"the second place keeps silent": {map[int]uint16{102: 55, 100: 25, 900: 7}, 101, inquiryTries, 0},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -328,7 +331,10 @@ func TestADeviceThatNoRevisionFitsIsReadWithDoubt(t *testing.T) {
 				if len(ids) != 1 || ids[0].Fits || ids[0].Revision != "new" {
 					t.Fatalf("%+v", ids)
 				}
-				if r, _ := rec.Last(d.ID, 0); r.Value != 25 || r.Quality != telemetry.NewQuality(telemetry.Uncertain, telemetry.ReasonConfiguration) {
+				if r, _ := rec.Last(d.ID, 0); r.Value != 25 || r.Quality != uncertain {
+					t.Errorf("%+v", r.Sample)
+				}
+				if r, _ := rec.Last(d.ID, 2); r.Value != 55 || r.Quality != c.humidity {
 					t.Errorf("%+v", r.Sample)
 				}
 				if s := rec.State(d.ID); !s.Up || s.Changes != 1 {

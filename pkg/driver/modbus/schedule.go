@@ -60,7 +60,7 @@ type unit struct {
 	reader reader
 	ask    inquiry
 	told   driver.Identity // what it said last
-	doubt  bool            // its revision is assumed
+	doubts []bool          // by point; nil when nothing is doubted
 	price  time.Duration   // of one question that is not answered
 	bad    []int           // points that can never be read
 

@@ -299,7 +299,9 @@ func (d *mqttDriver) handle(m message, now time.Time) {
 		if len(t.points) > 0 && !m.retained && len(m.payload) > 0 {
 			dev.life.message(now)
 			samples, err := read(d.samples[:0], t.points, doc, dev.partial, dev.counts, now.Sub(d.started).Milliseconds())
-			dev.doubt(samples)
+			if dev.ident != nil {
+				driver.Doubt(dev.ident.doubts, samples)
+			}
 			d.note(t, samples, m.topic, err)
 			d.samples = samples
 			bad = bad || err != nil

@@ -18,6 +18,7 @@ type ident struct {
 	told     driver.Identity
 	known    bool
 	revision int
+	doubts   []bool
 }
 
 func newIdent(d *driver.Device) (*ident, error) {
@@ -75,7 +76,7 @@ func (d *mqttDriver) inquire(t *target, doc *document, now time.Time, retained b
 	if id.known && told == id.told {
 		return
 	}
-	id.known, id.told = true, told
+	id.known, id.told, id.doubts = true, told, dev.spec.Doubts(told)
 	told.Log(d.logger, dev.spec)
 	if len(dev.spec.Revisions) > 0 {
 		id.revision = revision
@@ -98,15 +99,5 @@ func (d *mqttDriver) lack(dev *device) {
 	}
 	if len(d.samples) > 0 {
 		d.sink.Put(dev.spec, time.Time{}, d.samples)
-	}
-}
-
-// doubt lowers the quality of readings whose revision is assumed.
-func (dev *device) doubt(samples []driver.Sample) {
-	if dev.ident == nil || !dev.ident.known || dev.ident.told.Fits || dev.ident.told.Revision == "" {
-		return
-	}
-	for i := range samples {
-		samples[i].Quality = driver.Doubtful(samples[i].Quality)
 	}
 }

@@ -122,10 +122,10 @@ func TestAFieldTellsTheRevision(t *testing.T) {
 	}
 	eventually(t, "the last", func() bool { v := s.values("d", 1); return len(v) > 0 && v[len(v)-1] == 4. })
 	want := []driver.Identity{
-		{Revision: "old", Fits: true, Version: "1.9", Seen: `fw of m/d: "1.9"`},
-		{Revision: "new", Fits: true, Version: "2.1", Seen: `fw of m/d: "v2.1"`},
+		{Revision: "old", Fits: true, Model: true, Version: "1.9", Seen: `fw of m/d: "1.9"`},
+		{Revision: "new", Fits: true, Model: true, Version: "2.1", Seen: `fw of m/d: "v2.1"`},
 		{Revision: "new", Seen: `fw of m/d: "beta"`},
-		{Revision: "new", Fits: true, Version: "2.1", Seen: `fw of m/d: "2.1"`},
+		{Revision: "new", Fits: true, Model: true, Version: "2.1", Seen: `fw of m/d: "2.1"`},
 	}
 	if diff := cmp.Diff(want, s.told("d")); diff != "" {
 		t.Error(diff)
