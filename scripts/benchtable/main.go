@@ -1,5 +1,9 @@
 // Command benchtable runs the benchmarks of the module, one package after the
-// other so that none disturbs another, and prints their results as one table.
+// other so that none disturbs another, then short load runs (scripts/loadgen)
+// against a hub of its own, and prints the results: all of them as one table, and
+// those that there is a goal for as another, with what was met. Timing depends on
+// the machine, so a goal that is missed is a row and no error; the disk's fsync
+// time stands at the top.
 package main
 
 import (
@@ -9,33 +13,68 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"regexp"
 	"runtime"
 	"slices"
+	"strconv"
 	"strings"
 	"text/tabwriter"
 	"time"
 )
 
 func main() {
-	pattern := flag.String("bench", ".", "which benchmarks")
+	pattern := flag.String("bench", ".", "which benchmarks; empty: none")
 	benchtime := flag.String("benchtime", "1s", "time or count for each")
+	load := flag.Duration("load", 10*time.Second, "duration of each load run; 0: none")
 	flag.Parse()
-	if err := run(*pattern, *benchtime); err != nil {
+	if err := run(*pattern, *benchtime, *load); err != nil {
 		fmt.Fprintln(os.Stderr, "benchtable:", err)
 		os.Exit(1)
 	}
 }
 
-func run(pattern, benchtime string) error {
+func run(pattern, benchtime string, load time.Duration) error {
+	fsync, err := fsyncTimes()
+	if err != nil {
+		return err
+	}
+	machine := fmt.Sprintf("%s/%s, %d CPUs, fsync of 4 kB here: median %v, worst %v of %d",
+		runtime.GOOS, runtime.GOARCH, runtime.NumCPU(), fsync[len(fsync)/2].Round(time.Microsecond), fsync[len(fsync)-1].Round(time.Microsecond), len(fsync))
+	fmt.Printf("%s\n\n", machine)
+	found := results{}
+	if pattern != "" {
+		if err := benchmarks(pattern, benchtime, found); err != nil {
+			return err
+		}
+	}
+	if load > 0 {
+		if err := loadRuns(load, found); err != nil {
+			return err
+		}
+	}
+	fmt.Printf("\nGoals (%s)\n\n", machine)
+	return found.print(os.Stdout)
+}
+
+// results are the numbers by what was run (package below pkg/ and benchmark, or
+// load run) and unit.
+type results map[string]map[string]float64
+
+func (r results) add(what, unit string, v float64) {
+	if r[what] == nil {
+		r[what] = map[string]float64{}
+	}
+	r[what][unit] = v
+}
+
+// procs is what go test appends to the names of benchmarks.
+var procs = regexp.MustCompile(`-\d+$`)
+
+func benchmarks(pattern, benchtime string, found results) error {
 	out, err := exec.Command("go", "list", "-f", "{{if or .TestGoFiles .XTestGoFiles}}{{.ImportPath}}{{end}}", "./...").Output()
 	if err != nil {
 		return fmt.Errorf("go list: %w", err)
 	}
-	fsync, err := fsyncTime()
-	if err != nil {
-		return err
-	}
-	fmt.Printf("%s/%s, %d CPUs, fsync of 4 kB here: %v (median of 21)\n\n", runtime.GOOS, runtime.GOARCH, runtime.NumCPU(), fsync.Round(time.Microsecond))
 	w := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', 0)
 	for pkg := range strings.FieldsSeq(string(out)) {
 		cmd := exec.Command("go", "test", "-run", "^$", "-bench", pattern, "-benchtime", benchtime, "-benchmem", "-timeout", "30m", pkg)
@@ -55,11 +94,16 @@ func run(pattern, benchtime string) error {
 				_, _ = fmt.Fprintf(w, "%s\n", pkg)
 				title = true
 			}
-			var results []string
+			name := strings.TrimPrefix(fields[0], "Benchmark")
+			_, short, _ := strings.Cut(pkg, "/pkg/")
+			var numbers []string
 			for i := 2; i+1 < len(fields); i += 2 {
-				results = append(results, fields[i]+" "+fields[i+1])
+				numbers = append(numbers, fields[i]+" "+fields[i+1])
+				if v, err := strconv.ParseFloat(fields[i], 64); err == nil {
+					found.add(short+" "+procs.ReplaceAllString(name, ""), fields[i+1], v)
+				}
 			}
-			_, _ = fmt.Fprintf(w, "  %s\t%s\n", strings.TrimPrefix(fields[0], "Benchmark"), strings.Join(results, "\t"))
+			_, _ = fmt.Fprintf(w, "  %s\t%s\n", name, strings.Join(numbers, "\t"))
 		}
 		if err := w.Flush(); err != nil {
 			return err
@@ -68,12 +112,12 @@ func run(pattern, benchtime string) error {
 	return nil
 }
 
-// fsyncTime is what one small durable write costs on the disk of the working
-// folder: what every commit and checkpoint pays.
-func fsyncTime() (time.Duration, error) {
+// fsyncTimes are what small durable writes cost on the disk of the working
+// folder, ascending: what every commit and checkpoint pays.
+func fsyncTimes() ([]time.Duration, error) {
 	f, err := os.CreateTemp(".", ".fsync-*")
 	if err != nil {
-		return 0, err
+		return nil, err
 	}
 	defer func() {
 		_ = f.Close()
@@ -81,16 +125,16 @@ func fsyncTime() (time.Duration, error) {
 	}()
 	var times []time.Duration
 	block := make([]byte, 4096)
-	for range 21 {
+	for range 51 {
 		start := time.Now()
 		if _, err := f.Write(block); err != nil {
-			return 0, err
+			return nil, err
 		}
 		if err := f.Sync(); err != nil {
-			return 0, err
+			return nil, err
 		}
 		times = append(times, time.Since(start))
 	}
 	slices.Sort(times)
-	return times[len(times)/2], nil
+	return times, nil
 }

@@ -1,0 +1,74 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"text/tabwriter"
+)
+
+// goal is a number that there is a goal for. Below says that less is better.
+type goal struct {
+	what       string
+	from, unit string // where the number comes from, see results
+	scale      float64
+	goal       float64 // 0: none, shown beside the others
+	below      bool
+	shown      string // unit, as people read it
+}
+
+var goals = []goal{
+	{"bytes per sample, 1,000 points, 1 s frames, MQTT counted", "wire BytesPerSample/1s/by_quantity", "bytes/sample", 1, 2, true, "B"},
+	{"the same, joined in a backlog", "wire Backlog/encode/1000_points/60s", "bytes/sample", 1, 1, true, "B"},
+	{"encode, one core", "wire BytesPerSample/1s/by_quantity", "Msamples/s", 1, 20, false, "M samples/s"},
+	{"decode, one core", "wire Decode/1s", "Msamples/s", 1, 20, false, "M samples/s"},
+	{"edge's log: a commit of five frames of 1,000 points", "buffer Commit/5x1400B", "written-B/commit", 1e-3, 45, true, "kB"},
+	{"edge's log: anonymous memory with a large backlog", "buffer BacklogInAProcess", "anonymous-MB", 1, 20, true, "MB"},
+	{"edge's log: opening it", "buffer BacklogInAProcess", "ms-to-open", 1, 1000, true, "ms"},
+	{"a reading against a rule", "rules ObserveNormal/series=1000/rules=1", "ns/op", 1, 70, true, "ns"},
+	{"ingest without a store, 1,000 rules", "ingest Ingest/1000_rules", "cpu-ns/reading", 1, 0, true, "ns CPU a reading"},
+	{"store, in order, two workers, fsync each second", "tsdb/local Append/in_order", "samples/s", 1e-6, 0, false, "M samples/s"},
+	{"store, out of order", "tsdb/local Append/out_of_order", "samples/s", 1e-6, 0, false, "M samples/s"},
+	{"hub with the generator beside it: samples safe", "load flat out", "samples_per_s_safe", 1e-6, 2, false, "M samples/s"},
+	{"  CPU of the hub", "load flat out", "hub.cpu_ns_per_sample", 1, 0, true, "ns a sample"},
+	{"  CPU of the generator", "load flat out", "generator.cpu_ns_per_sample", 1, 0, true, "ns a sample"},
+	{"  bytes per sample, rows of 1,000", "load flat out", "bytes_per_sample", 1, 2, true, "B"},
+	{"  peak memory of the hub", "load flat out", "hub.rss_peak_bytes", 1e-6, 500, true, "MB"},
+	{"  not safe at the end", "load flat out", "samples_not_safe_at_the_end", 1, 0, true, "samples"},
+	{"the same, edges with their log on this disk", "load flat out, edges with a log on disk", "samples_per_s_safe", 1e-6, 0, false, "M samples/s"},
+	{"at 2,000,000 samples/s: safe", "load at 2,000,000 samples/s", "samples_per_s_safe", 1e-6, 1.99, false, "M samples/s"},
+	{"  peak memory of the hub", "load at 2,000,000 samples/s", "hub.rss_peak_bytes", 1e-6, 500, true, "MB"},
+	{"  appended to safe, p99", "load at 2,000,000 samples/s", "ack_safe_ms.p99", 1, 0, true, "ms"},
+	{"10,000 edges, a frame of 10 series each 10 s: peak memory", "load of 10,000 idle edges", "hub.rss_peak_bytes", 1e-6, 1000, true, "MB"},
+	{"  of 40 series", "load of 10,000 idle edges of 40 series", "hub.rss_peak_bytes", 1e-6, 1000, true, "MB"},
+	{"frame to alert at a client, 100,000 samples/s, in process, p99", "hub FrameToStream", "p99-ms", 1, 100, true, "ms"},
+	{"append to alert, 1,000 edges, 100,000 samples/s, over MQTT, p99", "load with alerts", "alert_ms.p99", 1, 100, true, "ms"},
+	{"  beside an edge that sends 7 days, p50", "load with alerts", "alert_with_drain_ms.p50", 1, 0, true, "ms"},
+	{"  beside an edge that sends 7 days, p99", "load with alerts", "alert_with_drain_ms.p99", 1, 100, true, "ms"},
+	{"  which drains", "load with alerts", "drain_samples_per_s", 1e-6, 0, false, "M samples/s"},
+}
+
+// print writes a row for each goal whose number was found.
+func (r results) print(out io.Writer) error {
+	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
+	_, _ = fmt.Fprintf(w, "what\tmeasured\tgoal\tmet\n") // into memory
+	for _, g := range goals {
+		v, ok := r[g.from][g.unit]
+		if !ok {
+			continue
+		}
+		v *= g.scale
+		want, met := "", ""
+		if g.goal != 0 {
+			sign := "at least"
+			if g.below {
+				sign = "below"
+			}
+			want, met = fmt.Sprintf("%s %g", sign, g.goal), "no"
+			if g.below && v < g.goal || !g.below && v >= g.goal {
+				met = "yes"
+			}
+		}
+		_, _ = fmt.Fprintf(w, "%s\t%.4g %s\t%s\t%s\n", g.what, v, g.shown, want, met)
+	}
+	return w.Flush()
+}
