@@ -88,10 +88,10 @@ func TestEdgesTakeTurns(t *testing.T) {
 		q.offer(numbered("chatty", i, 10))
 	}
 	q.offer(numbered("quiet", 1, 10))
-	for i := range 3 {
+	for i := range laneTurn + 1 {
 		if m, _, _ := q.take(false); m.edge == "quiet" {
 			return
-		} else if i == 2 {
+		} else if i == laneTurn {
 			t.Error("a chatty edge is before a quiet one")
 		}
 	}
