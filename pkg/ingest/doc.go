@@ -47,7 +47,9 @@
 // [Ingest.Receive] never blocks and may be called from any goroutine; messages of
 // one edge should come from one. Edges are divided among workers; each worker is
 // one goroutine and owns its edges, their rule state and a batch of the store, so
-// no lock is taken per reading. Queues are bounded in messages and bytes: what
-// does not fit is dropped and counted, and comes again, because it was not
-// acknowledged. The methods that show state may be called at any time.
+// no lock is taken per reading. Each edge has a lane before its worker; lanes of
+// live edges come first, and backlogs leave a worker time while there are any.
+// Lanes are bounded in messages and bytes: what does not fit is dropped and
+// counted, and comes again, because it was not acknowledged. The methods that show
+// state may be called at any time.
 package ingest
