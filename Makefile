@@ -7,7 +7,7 @@ LDFLAGS  := -s -w -X main.version=$(VERSION)
 GOLANGCI := v2.15.0
 export CGO_ENABLED ?= 0
 
-.PHONY: help build run test test-ui torture bench fuzz lint tidy cross docs clean
+.PHONY: help build run test test-ui interop torture bench fuzz lint tidy cross docs clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)

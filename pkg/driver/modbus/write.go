@@ -110,10 +110,11 @@ func (b *bus) write(ctx context.Context, o *order) (w driver.Written, err error)
 		}
 	}
 	// What it holds now is worth most where it did not answer.
-	back, read := b.readBack(ctx, u, q)
+	back, unread := b.readBack(ctx, u, q)
+	read := back != nil
 	if tellErr != nil {
 		switch {
-		case read && sameRaw(back, words):
+		case read && slices.Equal(back, words):
 			w.Note = "the device did not answer, but holds what was written"
 		case read:
 			return w, fmt.Errorf("%s; it holds another value, read back right after", f.text)
@@ -122,11 +123,11 @@ func (b *bus) write(ctx context.Context, o *order) (w driver.Written, err error)
 		}
 	}
 	if !read {
-		w.Note = "it could not be read back"
+		w.Note = "it was accepted and could not be read back: " + unread
 		return w, nil
 	}
 	w.Back = b.sampleOf(dev, p, back)
-	if w.Same = sameRaw(back, words); !w.Same {
+	if w.Same = slices.Equal(back, words); !w.Same {
 		w.Note = "the device took it and holds another value: it may be out of its range, or take effect later"
 	}
 	return w, nil
@@ -146,28 +147,37 @@ func (b *bus) spent(u *unit) {
 	b.metrics.requests.Inc()
 }
 
-// readBack asks once for the words that were written.
-func (b *bus) readBack(ctx context.Context, u *unit, q question) ([]uint16, bool) {
+// readBack asks for the words that were written, a second time when the answer is
+// lost or damaged; nil, and why, when there are none. Reading does no harm.
+func (b *bus) readBack(ctx context.Context, u *unit, q question) (regs []uint16, why string) {
+	again := false
+	if regs, why, again = b.readOnce(ctx, u, q); again {
+		regs, why, _ = b.readOnce(ctx, u, q)
+	}
+	return regs, why
+}
+
+func (b *bus) readOnce(ctx context.Context, u *unit, q question) (regs []uint16, why string, again bool) {
 	if !b.line.isOpen() {
 		b.connect(ctx)
 	}
-	if !b.line.isOpen() || !b.turn(ctx, u) {
-		return nil, false
+	if !b.line.isOpen() {
+		return nil, b.closed.text, false
+	}
+	if !b.turn(ctx, u) {
+		return nil, "the agent stops", false
 	}
 	data, err := b.line.ask(q)
 	b.spent(u)
 	if err != nil {
-		if f := judge(err, q, b.line, b.cfg.Timeout); f.lost && !f.stopped {
+		f := judge(err, q, b.line, b.cfg.Timeout)
+		if f.lost && !f.stopped {
 			b.fell(f)
 		}
-		return nil, false
+		return nil, f.text, f.passing() && !f.stopped
 	}
 	r := Request{Area: q.area, Address: q.address, Count: q.count}
-	return words(nil, &r, data), true
-}
-
-func sameRaw(a, b []uint16) bool {
-	return slices.Equal(a, b)
+	return words(nil, &r, data), "", false
 }
 
 func (b *bus) sampleOf(dev *driver.Device, p int, regs []uint16) driver.Sample {

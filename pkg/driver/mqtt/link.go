@@ -14,6 +14,7 @@ import (
 	"time"
 
 	paho "github.com/eclipse/paho.mqtt.golang"
+	"github.com/eclipse/paho.mqtt.golang/packets"
 )
 
 const (
@@ -91,6 +92,9 @@ func (l *link) run(ctx context.Context) {
 			continue
 		}
 		why := fmt.Sprintf("the broker %s cannot be reached: %v", l.d.url.Host, err)
+		if errors.Is(err, packets.ErrorRefusedNotAuthorised) || errors.Is(err, packets.ErrorRefusedBadUsernameOrPassword) {
+			why = fmt.Sprintf("the broker %s refuses the user %q or the password", l.d.url.Host, l.d.cfg.User)
+		}
 		if time.Since(began) > steadyAfter {
 			failures, reported = 0, ""
 		} else if errors.Is(err, errLost) && failures >= 2 {
