@@ -27,6 +27,11 @@ test-ui: build ## the page in a real browser; SCREENSHOTS=docs/images takes the 
 	@sh scripts/uitest/setup.sh
 	cd scripts/uitest && SCREENSHOTS=$(if $(SCREENSHOTS),$(abspath $(SCREENSHOTS))) node --test page.test.mjs
 
+interop: ## against servers not written here: pymodbus, simonvetter/modbus, mosquitto, GStreamer's RTSP server
+	@sh scripts/interop/setup.sh
+	$(GO) vet -tags interop ./scripts/interop
+	$(GO) test -tags interop -count=1 -timeout 5m ./scripts/interop
+
 torture: ## promise 1 under attack, for long: make torture ROUNDS=30 STEPS=200 CUTS=2000 SEED=1
 	CGO_ENABLED=1 LANGBIANG_TORTURE_ROUNDS=$(or $(ROUNDS),30) LANGBIANG_TORTURE_STEPS=$(or $(STEPS),200) LANGBIANG_TORTURE_CUTS=$(or $(CUTS),2000) LANGBIANG_TORTURE_SEED=$(SEED) $(GO) test -race -timeout 60m -count=1 -run 'Crash|Killed|Torture|PowerCut|Refuses' -v ./pkg/... ./scripts/...
 

@@ -185,6 +185,8 @@ func raw(t *testing.T, f *os.File) {
 func (c *cable) carry(from io.Reader, to io.Writer, each time.Duration) {
 	buf := make([]byte, 4096)
 	next := time.Now()
+	timer := time.NewTimer(time.Hour)
+	defer timer.Stop()
 	for {
 		n, err := from.Read(buf)
 		if err != nil {
@@ -196,7 +198,8 @@ func (c *cable) carry(from io.Reader, to io.Writer, each time.Duration) {
 		for i := 0; i < n; {
 			k := min(n-i, max(1, int(time.Millisecond/each)))
 			next = next.Add(time.Duration(k) * each)
-			time.Sleep(time.Until(next)) // the line's own time, nothing is waited for
+			timer.Reset(time.Until(next)) // the line's own time, nothing is waited for
+			<-timer.C
 			if _, err := to.Write(buf[i : i+k]); err != nil {
 				return
 			}
