@@ -2,7 +2,6 @@ package alert
 
 import (
 	"cmp"
-	"fmt"
 	"slices"
 	"time"
 )
@@ -82,7 +81,7 @@ func (h *Hold) Covers(a *Alert) bool {
 // ShelfFor is the hold that shelves the alert's rule on its series.
 func ShelfFor(a *Alert, act *Act, now time.Time) Hold {
 	return Hold{
-		ID: fmt.Sprintf("shelf/%s/%s/%s", a.Rule, a.Site, SeriesKey(a.Edge, a.Device, a.Point)), Kind: HoldShelved,
+		ID: "shelf-" + NewID(a.Rule, a.Site, SeriesKey(a.Edge, a.Device, a.Point), 0), Kind: HoldShelved,
 		Site: a.Site, Edge: a.Edge, Device: a.Device, Point: a.Point, Rule: a.Rule, Exact: true,
 		From: now, Until: act.Until.UTC(), Who: act.Who, Why: act.Why,
 	}

@@ -400,7 +400,7 @@ func modelSeed(t *testing.T, seed uint64) {
 
 // LANGBIANG_TORTURE_ROUNDS says how often ten histories are tried.
 func TestAfterCrashesAlertsAreWhatAModelOnPaperMakesOfThem(t *testing.T) {
-	seeds := uint64(10)
+	seeds := uint64(6)
 	if n, err := strconv.ParseUint(os.Getenv("LANGBIANG_TORTURE_ROUNDS"), 10, 64); err == nil {
 		seeds = 10 * n
 	}
