@@ -169,3 +169,18 @@ func FuzzSavedChatter(f *testing.F) {
 		}
 	})
 }
+
+func TestTheWatermarkIsSavedWhileSomethingRests(t *testing.T) {
+	e, r := newTest(t, twitchy)
+	f := openFold(t, e, nil, pm("a"))
+	observe(f, 0, 60, 1, 40, 2, 60, 3, 40, 4, 60, 5, 40)
+	f.Save(nil)
+	f.Advance(20_000)
+	if !f.Dirty() {
+		t.Fatal("a series that is removed now would end its alert at the older watermark after a restart")
+	}
+	f = openFold(t, e, f.Save(nil), pm("a"))
+	r.all = nil
+	f.Bind(nil)
+	r.marks(t, "cleared warning @20 from 4 n=3")
+}

@@ -102,7 +102,7 @@ func (s *savedState) rest() (out []*savedSeries) {
 // Dirty reports whether the state differs from what the last Save wrote, in a
 // way that matters.
 func (f *Fold) Dirty() bool {
-	return f.dirty || f.w != f.savedW && (len(f.busy) > len(f.spare) || len(f.aux) > len(f.auxFree))
+	return f.dirty || f.w != f.savedW && (len(f.busy) > len(f.spare) || len(f.aux) > len(f.auxFree) || len(f.chatter.by) > 0)
 }
 
 // Save appends the state to dst, for a later [Engine.Open]. It must be kept
