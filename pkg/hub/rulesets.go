@@ -120,6 +120,9 @@ func (h *Hub) putRules(files []rules.Source, set *rules.Set) error {
 		if err := h.recallAlerts(); err != nil {
 			return err
 		}
+		if h.ingest != nil {
+			h.ingest.BandsChanged()
+		}
 		if len(before) > 0 {
 			h.logger.Info("new rule set", "set", set.ID(), "rules", set.Len(), "from", time.UnixMilli(e.From).UTC())
 		}

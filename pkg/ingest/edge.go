@@ -47,6 +47,18 @@ type edge struct {
 type snapshotPlace struct {
 	epoch   wire.Epoch
 	counter uint64
+	seq     uint64 // the newest frame that its values are in; 0: the frames have come to it
+}
+
+// caughtUp takes back what only a snapshot has said, once the frames have come to it:
+// what is shown then is what they say.
+func (e *edge) caughtUp() {
+	s := &e.snapshots
+	if s.seq == 0 || e.pos.Epoch == s.epoch && e.pos.Seq < s.seq || e.pos.Epoch.Start < s.epoch.Start {
+		return
+	}
+	s.seq = 0
+	e.view.settleLive()
 }
 
 // pendingAck is what the edge is to be told next.

@@ -175,7 +175,7 @@ func (w *worker) onSnapshot(e *edge, payload []byte) {
 			return
 		}
 	}
-	e.snapshots = snapshotPlace{s.Epoch, s.Counter}
+	e.snapshots = snapshotPlace{s.Epoch, s.Counter, s.Seq}
 	now := w.g.now()
 	e.lastHeard = now
 	e.view.snapshot(s, now, w.g.cfg.MaxAhead)

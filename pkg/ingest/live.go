@@ -224,6 +224,16 @@ func (v *view) snapshot(sn *wire.Snapshot, now time.Time, ahead time.Duration) {
 	v.show(kept, true, 0, 0)
 }
 
+// settleLive ends the state of values that a snapshot brought: no longer is anything
+// newer on its way. Those whose frame was lost in a gap stay, as the last that is known.
+func (v *view) settleLive() {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	for i := range v.live {
+		v.live[i].isLive = false
+	}
+}
+
 // show keeps the newest reading of each series; those of one series stand
 // together, the newest last.
 func (v *view) show(rs []telemetry.Reading, live bool, prev, w int64) {

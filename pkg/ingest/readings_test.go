@@ -170,3 +170,53 @@ func TestSnapshotsAreShownAndNotStored(t *testing.T) {
 		}
 	})
 }
+
+func TestSnapshotsAreReplacedOnceTheirFramesAreIn(t *testing.T) {
+	for name, byGap := range map[string]bool{"the frames come": false, "a gap stands for them": true} {
+		t.Run(name, func(t *testing.T) {
+			scenario(t, func(t *testing.T, r *rig, s *source) {
+				r.send(wire.TopicFrame, s.frame())
+				backlog := [][]byte{s.frame(), s.frame(), s.frame()}
+				sn := &wire.Snapshot{
+					Epoch: s.epoch, Seq: s.seq, Counter: 1, Schema: s.hash, At: s.w,
+					Readings: []telemetry.Reading{{Series: firstPlain, Time: s.w, Value: float64(s.seq)}, {Series: firstPlain + 1, Time: s.w - 100, Value: 7}},
+				}
+				b, err := s.enc.EncodeSnapshot(nil, sn)
+				if err != nil {
+					t.Fatal(err)
+				}
+				r.send(wire.TopicSnapshot, b)
+				live := func() int {
+					n := 0
+					for _, v := range r.g.Series("e1") {
+						if v.Live {
+							n++
+						}
+					}
+					return n
+				}
+				for _, p := range backlog[:2] {
+					r.send(wire.TopicFrame, p)
+					if live() != 2 {
+						t.Error("replaced too early")
+					}
+				}
+				if byGap {
+					r.send(wire.TopicFrame, s.gap(wire.Pos{Epoch: s.epoch, Seq: s.seq - 1}, wire.Pos{Epoch: s.epoch, Seq: s.seq + 1}))
+				} else {
+					r.send(wire.TopicFrame, backlog[2])
+				}
+				if live() != 0 || r.status().Position.Seq != s.seq {
+					t.Errorf("%d values stay live at %v", live(), r.status().Position)
+				}
+				r.send(wire.TopicSnapshot, b) // delivered again, late
+				if live() != 0 {
+					t.Error("an old snapshot is shown again")
+				}
+				if n := len(r.store.get("e1", "air_temperature", false)); n != map[bool]int{false: 4, true: 3}[byGap] {
+					t.Errorf("%d samples are stored", n)
+				}
+			})
+		})
+	}
+}

@@ -409,6 +409,7 @@ func (w *worker) take(e *edge, f *wire.Frame, s *schema, payload []byte, size in
 	w.touch(e)
 	w.g.metrics.took(n)
 	e.view.frame(e, f, n, size, now)
+	e.caughtUp()
 	e.ack.bytes += uint64(size)
 	w.acknowledge(e, wire.StatusOK, "", e.ack.bytes > uint64(w.g.credit.of(e.view))/2)
 	if w.g.cfg.OnLive != nil {
@@ -450,6 +451,7 @@ func (w *worker) onGap(e *edge, payload []byte) error {
 	e.line.skip(g.Taken())
 	w.touch(e)
 	e.view.gap(gap, &e.durable)
+	e.caughtUp()
 	w.acknowledge(e, wire.StatusOK, "", true)
 	return nil
 }
