@@ -150,6 +150,23 @@ type Written struct {
 // it.
 var ErrInDoubt = errors.New("it is not known whether it was written")
 
+// Exchange is what went over a connection, for a technician who watches it.
+type Exchange struct {
+	At      time.Time     `json:"at"`   // of the request, or when a message came
+	Took    time.Duration `json:"took"` // until the answer, or until it was given up
+	Sent    []byte        `json:"sent"` // as it went on the wire
+	Got     []byte        `json:"got"`  // the answer, or what came in its place
+	Meaning string        `json:"meaning"`
+}
+
+// Tracer is a driver whose connection can be watched.
+type Tracer interface {
+	// Trace calls show for every exchange until stop is called. Show must neither
+	// block nor keep the slices. There is one onlooker at a time: a later call takes
+	// the place of the one before.
+	Trace(show func(*Exchange)) (stop func())
+}
+
 // Problem is a fault in a connection's configuration: the key below the
 // connection's kind, what is wrong, and how to mend it.
 type Problem struct{ Field, Msg, Hint string }

@@ -24,6 +24,7 @@ import (
 //	GET  /status?device=ID   the [status]; without a device of all of them
 //	POST /reload             the configuration is read anew: [Reloaded]
 //	POST /maintain?device=ID&for=30m   the time at which it ends
+//	GET  /trace?connection=ID   its exchanges as JSON lines, until the other side goes
 //	POST /write?device=ID&point=ID&value=V   [written]
 //
 // What it refuses it answers with 422 and the reason as text.
@@ -72,6 +73,7 @@ func (a *Agent) serveControl(ctx context.Context) error {
 		until, err := a.Maintain(r.URL.Query().Get("device"), length)
 		answer(w, until, err)
 	})
+	mux.HandleFunc("GET /trace", a.serveTrace)
 	mux.HandleFunc("POST /write", func(w http.ResponseWriter, r *http.Request) {
 		q := r.URL.Query()
 		out, err := a.Write(r.Context(), q.Get("device"), q.Get("point"), q.Get("value"))
@@ -114,7 +116,26 @@ func order(ctx context.Context, dataDir, path string, query url.Values, v any) e
 }
 
 func askAgent(ctx context.Context, method, dataDir, path string, query url.Values, v any) error {
-	client := &http.Client{Timeout: askTimeout, Transport: &http.Transport{
+	ctx, cancel := context.WithTimeout(ctx, askTimeout)
+	defer cancel()
+	body, err := request(ctx, method, dataDir, path, query)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = body.Close() }() // read to the end by then
+	if err := json.NewDecoder(io.LimitReader(body, maxAnswer)).Decode(v); err != nil {
+		return fmt.Errorf("the answer of the agent on %s: %w", dataDir, err)
+	}
+	return nil
+}
+
+// askStream is ask for an answer without an end; the caller closes it.
+func askStream(ctx context.Context, dataDir, path string, query url.Values) (io.ReadCloser, error) {
+	return request(ctx, http.MethodGet, dataDir, path, query)
+}
+
+func request(ctx context.Context, method, dataDir, path string, query url.Values) (io.ReadCloser, error) {
+	client := &http.Client{Transport: &http.Transport{
 		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 			var d net.Dialer
 			return d.DialContext(ctx, "unix", filepath.Join(dataDir, socketName))
@@ -123,30 +144,28 @@ func askAgent(ctx context.Context, method, dataDir, path string, query url.Value
 	}}
 	req, err := http.NewRequestWithContext(ctx, method, "http://agent"+path+"?"+query.Encode(), http.NoBody)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	resp, err := client.Do(req)
 	switch {
 	case errors.Is(err, fs.ErrNotExist), errors.Is(err, syscall.ECONNREFUSED):
-		return errNotRunning
+		return nil, errNotRunning
 	case errors.Is(err, fs.ErrPermission):
-		return fmt.Errorf("the agent on %s may not be asked by this user; run this command as the agent's user or as root", dataDir)
+		return nil, fmt.Errorf("the agent on %s may not be asked by this user; run this command as the agent's user or as root", dataDir)
 	case err != nil:
-		return fmt.Errorf("the agent on %s: %w", dataDir, err)
+		return nil, fmt.Errorf("the agent on %s: %w", dataDir, err)
 	}
-	defer func() { _ = resp.Body.Close() }() // read to the end by then
-	if resp.StatusCode == http.StatusUnprocessableEntity {
+	switch resp.StatusCode {
+	case http.StatusOK:
+		return resp.Body, nil
+	case http.StatusUnprocessableEntity:
 		text, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer))
+		_ = resp.Body.Close() // read to the end
 		if err != nil {
-			return fmt.Errorf("the answer of the agent on %s: %w", dataDir, err)
+			return nil, fmt.Errorf("the answer of the agent on %s: %w", dataDir, err)
 		}
-		return refused(strings.TrimSpace(string(text)))
+		return nil, refused(strings.TrimSpace(string(text)))
 	}
-	if resp.StatusCode != http.StatusOK {
-		return fmt.Errorf("the agent on %s answers %s; is it of another version?", dataDir, resp.Status)
-	}
-	if err := json.NewDecoder(io.LimitReader(resp.Body, maxAnswer)).Decode(v); err != nil {
-		return fmt.Errorf("the answer of the agent on %s: %w", dataDir, err)
-	}
-	return nil
+	_ = resp.Body.Close() // nothing in it is for us
+	return nil, fmt.Errorf("the agent on %s answers %s; is it of another version?", dataDir, resp.Status)
 }

@@ -24,7 +24,7 @@ func Main(ctx context.Context, version string, args []string, stdout, stderr io.
 		},
 		Commands: []settings.Command[*Plan]{
 			{Use: "run", Short: "run the agent until it is told to stop", Run: run},
-			initCommand(), checkCommand(), statusCommand(), readCommand(), whyCommand(), planCommand(), doctorCommand(), reloadCommand(), maintainCommand(), writeCommand(),
+			initCommand(), checkCommand(), statusCommand(), readCommand(), whyCommand(), planCommand(), doctorCommand(), reloadCommand(), maintainCommand(), writeCommand(), traceCommand(),
 			profilesCommand(), scanCommand(), queueCommand(),
 		},
 	}

@@ -123,6 +123,7 @@ func (w *wireLine) name() string {
 }
 
 func (w *wireLine) ask(q question) ([]byte, error) {
+	w.link.about, w.link.writes = q, false
 	w.link.framing.address(q.unit)
 	w.link.timeout = w.patience(q)
 	var (
@@ -147,6 +148,7 @@ func (w *wireLine) ask(q question) ([]byte, error) {
 }
 
 func (w *wireLine) tell(q question, words []uint16, multiple bool) error {
+	w.link.about, w.link.writes = q, true
 	w.link.framing.address(q.unit)
 	w.link.timeout = w.patience(q)
 	var (

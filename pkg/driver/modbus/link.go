@@ -6,7 +6,10 @@ import (
 	"io"
 	"os"
 	"sync"
+	"sync/atomic"
 	"time"
+
+	"github.com/langbiang/langbiang/pkg/driver"
 )
 
 // stream is what a link talks over: a TCP connection or a serial port.
@@ -43,6 +46,10 @@ type link struct {
 	timeout time.Duration
 	stale   int  // answers passed over, since the link was made
 	proven  bool // an answer came since the stream was opened
+
+	watch  atomic.Pointer[func(*driver.Exchange)] // who looks on; nil: nobody
+	about  question                               // what the next Send is about
+	writes bool                                   // it writes
 
 	buf  [2 * maxADU]byte
 	head int // buf[head:tail] has been received and not been looked at
@@ -104,9 +111,8 @@ func (l *link) arm(set func(time.Time) error, t time.Time) error {
 	return set(t)
 }
 
-// Send implements goburrow's Transporter. The answer is good until the next
-// Send. Errors are errSilence, *FrameError, *lostError, errStopped, errClosed.
-func (l *link) Send(req []byte) ([]byte, error) {
+// exchange is Send without an onlooker.
+func (l *link) exchange(req []byte) ([]byte, error) {
 	if l.conn == nil {
 		return nil, errClosed
 	}

@@ -30,9 +30,10 @@ type mqttDriver struct {
 	receipts *receipts
 	link     *link
 	started  time.Time
-	keeps    bool        // the broker keeps our session
-	starved  atomic.Bool // QoS 1 messages were left with the broker
-	closing  atomic.Bool // what arrives now is left with the broker
+	keeps    bool                                   // the broker keeps our session
+	starved  atomic.Bool                            // QoS 1 messages were left with the broker
+	watch    atomic.Pointer[func(*driver.Exchange)] // who looks on; nil: nobody
+	closing  atomic.Bool                            // what arrives now is left with the broker
 
 	tap func(paho.Message) // takes all messages, when somebody only listens
 
@@ -109,6 +110,9 @@ func (d *mqttDriver) Run(ctx context.Context) error {
 // receive takes a message from paho. It does not block: paho would stop reading
 // acknowledgements and pings from the connection.
 func (d *mqttDriver) receive(m paho.Message) {
+	if show := d.watch.Load(); show != nil {
+		(*show)(exchangeOf(m))
+	}
 	if d.tap != nil {
 		d.tap(m)
 		return
