@@ -38,6 +38,9 @@ func TestTortureNothingAcceptedIsLostNothingCountedTwice(t *testing.T) {
 	for _, s := range w.stations {
 		s.start()
 	}
+	for _, s := range w.stations {
+		w.eventually(30*time.Second, "the hub knows "+s.id, func() bool { e, ok := w.state(s.id); return ok && e.Sequence > 0 })
+	}
 	began := time.Now()
 	for i, st := range steps {
 		t.Logf("%6.1f s: step %d: %v", time.Since(began).Seconds(), i, &st)
