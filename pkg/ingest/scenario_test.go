@@ -301,6 +301,14 @@ func TestAnAgentThatRunsInAnEpochBeforeTheHubsPlaceIsAFork(t *testing.T) {
 		if a := r.send(wire.TopicFrame, s.frame()); a.Status != wire.StatusOK || a.Got != s.last {
 			t.Errorf("the right one: %+v", a)
 		}
+		if p := r.status().Problems; len(p) != 1 || p[0].Kind != EventFork {
+			t.Errorf("problems %+v", p)
+		}
+		advance(2 * time.Minute)
+		r.send(wire.TopicFrame, s.frame())
+		if p := r.status().Problems; len(p) != 0 {
+			t.Errorf("the right disk is back, and the hub still says %+v", p)
+		}
 	})
 }
 

@@ -514,10 +514,18 @@ func (w *worker) flag(e *edge, kind, text string, why error) {
 // settle ends what is over, now that a frame was taken.
 func (w *worker) settle(e *edge, now time.Time) {
 	for kind, at := range e.flagged {
-		if kind == EventDisk {
+		limit := quietTime
+		switch kind {
+		case EventDisk:
 			continue // the edge says when it is over
+		case EventClock:
+			limit = 0
+		case EventFork, EventClone:
+			// Frames are taken: this is the right one. The other, if it still runs,
+			// says hello more often than that.
+			limit = w.g.cfg.CloneAfter
 		}
-		if kind == EventClock || now.Sub(at) >= quietTime {
+		if now.Sub(at) >= limit {
 			e.view.settle(kind)
 		}
 		if now.Sub(at) >= quietTime {

@@ -389,10 +389,11 @@ func (w *world) restoreImage(s *station, starts int, hold func()) {
 	w.eventually(150*time.Second, s.id+" is at its newest epoch", func() bool {
 		was, ok = w.state(s.id)
 		var at wire.Epoch
-		return ok && was.Status == "ok" && at.UnmarshalText([]byte(was.Epoch)) == nil && at.Start > s.facts.last.Epoch.Start
+		return ok && at.UnmarshalText([]byte(was.Epoch)) == nil && at.Start > s.facts.last.Epoch.Start
 	})
 	s.kill()
 	right := clone(w.t, s.dir, filepath.Join(w.dir, s.id+".right"))
+	was, _ = w.state(s.id) // it may have taken a frame more before the kill
 	known := s.facts.epochs()
 	w.replace(s.dir, s.image)
 	for range starts {

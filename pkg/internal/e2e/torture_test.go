@@ -109,10 +109,6 @@ func (w *world) has(s *station) bool {
 // it could send all keeps the rest for its next start, so it may take several.
 func (w *world) handOver(s *station) {
 	w.t.Helper()
-	w.eventually(150*time.Second, s.id+" and the hub agree", func() bool {
-		e, ok := w.state(s.id)
-		return ok && e.Status == "ok"
-	})
 	for range 10 {
 		was, _ := w.state(s.id)
 		w.eventually(150*time.Second, "the hub takes frames of "+s.id, func() bool {
