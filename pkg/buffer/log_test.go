@@ -326,9 +326,17 @@ func TestMetaValuesAreDurable(t *testing.T) {
 	must(t, err)
 	binary.LittleEndian.PutUint16(b[6:], formatVersion+1)
 	must(t, os.WriteFile(path, b, 0o600))
-	if _, err := Open(dir, Options{}); !errors.Is(err, ErrVersion) {
-		t.Fatalf("a newer meta file: %v", err)
+	damaged := open(t, copyDir(t, dir), Options{})
+	if v, ok := damaged.Meta("starts"); !ok || v[0] != 2 || damaged.Stats().Corrupt != 1 {
+		t.Fatalf("a damaged version beside a sound copy: %v %v", v, ok)
 	}
+	must(t, os.WriteFile(filepath.Join(dir, metaCopy), b, 0o600))
+	if _, err := Open(dir, Options{}); !errors.Is(err, ErrVersion) {
+		t.Fatalf("newer meta files: %v", err)
+	}
+	b2 := append([]byte(nil), b...)
+	binary.LittleEndian.PutUint16(b2[6:], formatVersion)
+	must(t, os.WriteFile(filepath.Join(dir, metaCopy), b2, 0o600))
 	binary.LittleEndian.PutUint16(b[6:], formatVersion)
 	b[len(b)-1] ^= 1
 	must(t, os.WriteFile(path, b, 0o600))

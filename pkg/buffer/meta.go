@@ -83,9 +83,17 @@ func encodeMeta(vals map[string][]byte) []byte {
 func openMeta(dir string, rename func(from, to string) error) (m *metaStore, aside string, err error) {
 	m = &metaStore{dir: dir, rename: rename, vals: map[string][]byte{}}
 	found := false
-	for _, name := range []string{metaName, metaCopy} {
+	names := []string{metaName, metaCopy}
+	for i, name := range names {
 		path := filepath.Join(dir, name)
 		vals, err := readMeta(path)
+		if errors.Is(err, ErrVersion) {
+			// Both are written by the same program: if the other is of ours, this one
+			// is damaged where its version stands.
+			if other, oerr := readMeta(filepath.Join(dir, names[1-i])); oerr == nil && other != nil {
+				err = corruptf("the version is not that of its copy")
+			}
+		}
 		switch {
 		case err == nil && vals != nil:
 			if !found {
