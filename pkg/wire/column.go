@@ -158,13 +158,12 @@ func (l *layout) assign(readings []telemetry.Reading) {
 	merged := false
 	for i := 0; i < len(l.rows); {
 		group, j, n := l.groupOf(l.rows[i].series), i, int32(0)
-		text := false
 		for ; j < len(l.rows) && l.groupOf(l.rows[j].series) == group; j++ {
 			l.rows[j].key = group
 			n += l.rows[j].n
-			text = text || readings[l.order[l.rows[j].from]].Text != ""
 		}
-		if len(l.group) > 0 && n < mergeBelow && !text {
+		texts := func(r row) bool { return readings[l.order[r.from]].Text != "" }
+		if len(l.group) > 0 && n < mergeBelow && !slices.ContainsFunc(l.rows[i:j], texts) {
 			merged = true
 			for k := i; k < j; k++ {
 				l.rows[k].key = l.groups + int32(l.decimals(&l.rows[k], readings))
