@@ -2,6 +2,7 @@ package profile
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"maps"
 	"math"
@@ -356,20 +357,43 @@ func payloadAt(path, payload string) (v any, there bool) {
 	if err != nil {
 		return nil, false
 	}
-	var doc any
-	d := json.NewDecoder(strings.NewReader(payload))
-	d.UseNumber()
-	if d.Decode(&doc) != nil {
+	doc, err := rootOf(&p, payload)
+	if err != nil {
 		return nil, false
 	}
 	return p.Lookup(doc)
+}
+
+// parses reports whether a payload is of the form that a path asks for.
+func parses(path, payload string) bool {
+	p, err := ParsePath(path)
+	if path == "" || err != nil {
+		return true
+	}
+	_, err = rootOf(&p, payload)
+	return err == nil
+}
+
+// rootOf is what a path is looked up in.
+func rootOf(p *Path, payload string) (any, error) {
+	var doc any
+	d := json.NewDecoder(strings.NewReader(payload))
+	d.UseNumber()
+	err := d.Decode(&doc)
+	if err == nil && !json.Valid([]byte(payload)) {
+		err = errors.New("something follows the JSON value")
+	}
+	if columns, ok := Columns(p, []byte(payload), doc, err); ok {
+		return columns, nil
+	}
+	return doc, err
 }
 
 // fromPayload is what a driver does with one message. It is not there when the
 // payload parsed and the point's field is not in it.
 func fromPayload(pt *Point, conv linear, count *Count, payload string, at int64) (o outcome, there bool) {
 	o.ok = true
-	if pt.Path != "" && !json.Valid([]byte(payload)) {
+	if !parses(pt.Path, payload) {
 		o.q = telemetry.BadQuality(telemetry.ReasonMalformed)
 		return o, true
 	}

@@ -19,6 +19,7 @@ import (
 //	temperature:0.tC          a colon needs no quotes
 //	rxInfo[0].rssi            an element of an array, counted from 0
 //	rxInfo[-1].rssi           and from the end
+//	[1]                       the second column of a payload that is no JSON: 21.5;60
 //	SHT3X*.Temperature        a star outside quotes stands for any characters, none included
 //
 // Where a star fits several keys, the first in the order of their bytes below
@@ -141,6 +142,45 @@ func (p Path) String() string { return p.text }
 
 // IsZero reports whether the path is the payload itself.
 func (p Path) IsZero() bool { return len(p.steps) == 0 }
+
+// Columns returns the values of a payload that is no JSON, for a path that begins
+// with an index: those of its last line that is not empty, between semicolons or
+// tabs, or between commas where there are neither. v and err are what decoding it
+// as JSON gave. It is not ok for other paths and for what is, or was to be, JSON.
+func Columns(p *Path, payload []byte, v any, err error) (columns []any, ok bool) {
+	if len(p.steps) == 0 || !p.steps[0].array {
+		return nil, false
+	}
+	text := strings.TrimSpace(string(payload))
+	if text == "" || text[0] == '{' || text[0] == '[' || err == nil && !isScalar(v) {
+		return nil, false
+	}
+	line := text[strings.LastIndexAny(text, "\r\n")+1:]
+	separator := ","
+	switch {
+	case strings.Contains(line, ";"):
+		separator = ";"
+	case strings.Contains(line, "\t"):
+		separator = "\t"
+	}
+	for field := range strings.SplitSeq(line, separator) {
+		if columns = append(columns, strings.Trim(strings.TrimSpace(field), `"`)); len(columns) == maxColumns {
+			break
+		}
+	}
+	return columns, true
+}
+
+// maxColumns bounds a line.
+const maxColumns = 1000
+
+func isScalar(v any) bool {
+	switch v.(type) {
+	case map[string]any, []any:
+		return false
+	}
+	return true
+}
 
 // Lookup finds the value in a document as encoding/json gives it. It is not ok
 // when nothing stands there; a null that stands there is nil and ok.

@@ -55,19 +55,19 @@ func TestPymodbus(t *testing.T) {
 			return &modbus.Config{Transport: modbus.TransportRTUOverTCP, Address: "127.0.0.1:" + port}
 		},
 		"RTU at 9600 baud": func(t *testing.T) *modbus.Config {
-			c := newCable(t, 9600)
-			serve(t, "ready", python, "pymodbus_server.py", "rtu", c.a, "9600")
-			return &modbus.Config{Transport: modbus.TransportRTU, Port: c.b, Baud: 9600}
+			c := drivertest.NewCable(t, 9600)
+			serve(t, "ready", python, "pymodbus_server.py", "rtu", c.A, "9600")
+			return &modbus.Config{Transport: modbus.TransportRTU, Port: c.B, Baud: 9600}
 		},
 		"RTU at 115200 baud": func(t *testing.T) *modbus.Config {
-			c := newCable(t, 115200)
-			serve(t, "ready", python, "pymodbus_server.py", "rtu", c.a, "115200")
-			return &modbus.Config{Transport: modbus.TransportRTU, Port: c.b, Baud: 115200}
+			c := drivertest.NewCable(t, 115200)
+			serve(t, "ready", python, "pymodbus_server.py", "rtu", c.A, "115200")
+			return &modbus.Config{Transport: modbus.TransportRTU, Port: c.B, Baud: 115200}
 		},
 		"ASCII at 19200 baud": func(t *testing.T) *modbus.Config {
-			c := newCable(t, 19200)
-			serve(t, "ready", python, "pymodbus_server.py", "ascii", c.a, "19200")
-			return &modbus.Config{Transport: modbus.TransportASCII, Port: c.b, Baud: 19200}
+			c := drivertest.NewCable(t, 19200)
+			serve(t, "ready", python, "pymodbus_server.py", "ascii", c.A, "19200")
+			return &modbus.Config{Transport: modbus.TransportASCII, Port: c.B, Baud: 19200}
 		},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -6,18 +6,14 @@ import (
 	"bufio"
 	"context"
 	"errors"
-	"io"
 	"net"
-	"os"
 	"os/exec"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
-	"github.com/creack/pty"
 	"go.uber.org/goleak"
-	"golang.org/x/sys/unix"
 
 	"github.com/langbiang/langbiang/pkg/driver"
 	"github.com/langbiang/langbiang/pkg/driver/drivertest"
@@ -117,96 +113,4 @@ func start(t *testing.T, src driver.Source, sink driver.Sink, devices ...*driver
 	stop = sync.OnceFunc(func() { cancel(); running.Wait() })
 	t.Cleanup(stop)
 	return drv, stop
-}
-
-// cable joins two pseudo-terminals. A byte takes as long on it as at the speed, as
-// on a serial line; ends a and b are what programs open.
-type cable struct {
-	a, b string
-
-	mu    sync.Mutex
-	bytes int
-}
-
-func newCable(t *testing.T, baud int) *cable {
-	t.Helper()
-	c := &cable{}
-	var masters [2]*os.File
-	for i := range masters {
-		m, s, err := pty.Open()
-		if err != nil {
-			t.Fatal(err)
-		}
-		raw(t, s)
-		fd, err := unix.Dup(int(m.Fd()))
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := errors.Join(m.Close(), unix.SetNonblock(fd, true)); err != nil {
-			t.Fatal(err)
-		}
-		masters[i] = os.NewFile(uintptr(fd), "cable")
-		t.Cleanup(func() { _ = s.Close() }) // kept open: without any opener the master reads errors
-		if i == 0 {
-			c.a = s.Name()
-		} else {
-			c.b = s.Name()
-		}
-	}
-	var wg sync.WaitGroup
-	for i := range masters {
-		from, to := masters[i], masters[1-i]
-		wg.Go(func() { c.carry(from, to, time.Second*11/time.Duration(baud)) })
-	}
-	t.Cleanup(func() {
-		_ = masters[0].Close()
-		_ = masters[1].Close()
-		wg.Wait()
-	})
-	return c
-}
-
-// raw makes the line discipline leave the bytes alone.
-func raw(t *testing.T, f *os.File) {
-	t.Helper()
-	tio, err := unix.IoctlGetTermios(int(f.Fd()), unix.TCGETS)
-	if err != nil {
-		t.Fatal(err)
-	}
-	tio.Iflag, tio.Oflag, tio.Lflag = 0, 0, 0
-	tio.Cflag = tio.Cflag&^(unix.CSIZE|unix.PARENB) | unix.CS8
-	if err := unix.IoctlSetTermios(int(f.Fd()), unix.TCSETS, tio); err != nil {
-		t.Fatal(err)
-	}
-}
-
-// carry gives byte after byte at the pace of the line. Where the timer is too
-// coarse it gives several at once, as the buffer of an adapter does.
-func (c *cable) carry(from io.Reader, to io.Writer, each time.Duration) {
-	buf := make([]byte, 4096)
-	next := time.Now()
-	timer := time.NewTimer(time.Hour)
-	defer timer.Stop()
-	for {
-		n, err := from.Read(buf)
-		if err != nil {
-			return
-		}
-		if now := time.Now(); now.After(next) {
-			next = now
-		}
-		for i := 0; i < n; {
-			k := min(n-i, max(1, int(time.Millisecond/each)))
-			next = next.Add(time.Duration(k) * each)
-			timer.Reset(time.Until(next)) // the line's own time, nothing is waited for
-			<-timer.C
-			if _, err := to.Write(buf[i : i+k]); err != nil {
-				return
-			}
-			i += k
-		}
-		c.mu.Lock()
-		c.bytes += n
-		c.mu.Unlock()
-	}
 }

@@ -48,6 +48,32 @@ func TestOneMessageIsOneInstantOfADevice(t *testing.T) {
 	}
 }
 
+func TestColumnsOfALineAreRead(t *testing.T) {
+	b := newBroker(t)
+	s := newSink(true)
+	d := dev("station", profile.Point{ID: "t", Topic: "s", Path: "[0]"}, profile.Point{ID: "p", Topic: "s", Path: "[2]"}, profile.Point{ID: "last", Topic: "s", Path: "[-1]"})
+	start(t, Config{URL: "tcp://" + b.addr}, s, d).connected(t)
+	for _, p := range []string{"21.5;60;1013", "t,rh,p\n21.5,60,1013\r\n", "21.5\t60\t1013", "[21.5, 60, 1013]", "21.5", "21.5,x,", `{"a":1`, "[1,2"} {
+		b.publish("s", p, false, 0)
+	}
+	eventually(t, "eight puts", func() bool { return len(s.all()) == 8 })
+	missing, malformed := telemetry.BadQuality(telemetry.ReasonMissing), telemetry.BadQuality(telemetry.ReasonMalformed)
+	whole := [3]driver.Sample{{Value: 21.5}, {Value: 1013}, {Value: 1013}}
+	for i, want := range [][3]driver.Sample{
+		whole, whole, whole, whole,
+		{{Value: 21.5}, {Quality: missing}, {Value: 21.5}},
+		{{Value: 21.5}, {Quality: malformed}, {Quality: malformed}},
+		{{Quality: malformed}, {Quality: malformed}, {Quality: malformed}},
+		{{Quality: malformed}, {Quality: malformed}, {Quality: malformed}},
+	} {
+		for j, got := range s.all()[i].samples {
+			if got.Value != want[j].Value || got.Quality != want[j].Quality {
+				t.Errorf("message %d, point %d: %+v, want %+v", i, j, got, want[j])
+			}
+		}
+	}
+}
+
 func TestMessagesKeepTheirOrder(t *testing.T) {
 	b := newBroker(t)
 	s := newSink(true)

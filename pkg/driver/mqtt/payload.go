@@ -55,6 +55,19 @@ func (d *document) json() (any, error) {
 	return d.value, d.err
 }
 
+// root is what a path is looked up in: the JSON value or, for a path that begins
+// with an index, the columns of a payload that is no JSON.
+func (d *document) root(p *profile.Path) (any, error) {
+	v, err := d.json()
+	if errors.Is(err, errTooLong) {
+		return nil, err
+	}
+	if columns, ok := profile.Columns(p, d.raw, v, err); ok {
+		return columns, nil
+	}
+	return v, err
+}
+
 // word returns the whole payload as text, a JSON string without its quotes.
 func (d *document) word() string {
 	s := strings.TrimSpace(string(d.raw[:min(len(d.raw), maxPayload)]))
@@ -107,7 +120,7 @@ func (p *point) sample(doc *document, counts *driver.Counts, at int64) (s driver
 		}
 		v = doc.word()
 	} else {
-		root, err := doc.json()
+		root, err := doc.root(p.path)
 		if err != nil {
 			return bad(telemetry.ReasonMalformed, fmt.Errorf("the payload is no JSON: %w", err))
 		}
@@ -143,7 +156,7 @@ func (d *document) at(path *profile.Path) profile.Raw {
 		}
 		return profile.RawValue(d.word(), true)
 	}
-	root, err := d.json()
+	root, err := d.root(path)
 	if err != nil {
 		return profile.Raw{Quality: telemetry.BadQuality(telemetry.ReasonMalformed)}
 	}

@@ -1,0 +1,136 @@
+package edge
+
+import (
+	"bytes"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/langbiang/langbiang/pkg/driver/drivertest"
+)
+
+// BenchmarkAgentOfAHundredDevices runs the program as it is installed: 100 Modbus
+// devices of 10 points at 1 Hz, logged durably, no hub. It prints the processor
+// time in percent of a core, the anonymous memory, and the allocations per poll.
+// The goals are 1 % and 20 MB.
+func BenchmarkAgentOfAHundredDevices(b *testing.B) {
+	const span = 20 * time.Second
+	dir := b.TempDir()
+	program := filepath.Join(dir, "langbiang-edge")
+	build := exec.Command("go", "build", "-trimpath", "-ldflags", "-s -w", "-o", program, "../../cmd/edge")
+	build.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := build.CombinedOutput(); err != nil {
+		b.Fatalf("%v: %s", err, out)
+	}
+	field := &drivertest.Field{}
+	for unit := 1; unit <= 100; unit++ {
+		field.Holding(unit, 0, make([]uint16, 10)...)
+	}
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		b.Fatal(err)
+	}
+	metrics := ln.Addr().String()
+	_ = ln.Close()
+	var yaml strings.Builder
+	fmt.Fprintf(&yaml, "edge: {id: bench}\nhub: {url: mqtt://127.0.0.1:1}\nclock: {trust: always}\nlog: {level: error}\nhttp: {listen: %q}\nconnections:\n  - {id: c, modbus: {address: %q}}\ndevices:\n", metrics, field.ServeTCP(b).Address)
+	for unit := 1; unit <= 100; unit++ {
+		fmt.Fprintf(&yaml, "  - id: d%d\n    connection: c\n    unit: %d\n    interval: 1s\n    points:\n", unit, unit)
+		for p := range 10 {
+			fmt.Fprintf(&yaml, "      - {id: p%d, quantity: air_temperature, holding: %d}\n", p, p)
+		}
+	}
+	config := filepath.Join(dir, "edge.yaml")
+	if err := os.WriteFile(config, []byte(yaml.String()), 0o600); err != nil {
+		b.Fatal(err)
+	}
+	var stderr bytes.Buffer
+	agent := exec.Command(program, "run", "--config", config)
+	agent.Stderr = &stderr
+	if err := agent.Start(); err != nil {
+		b.Fatal(err)
+	}
+	defer func() {
+		_ = agent.Process.Kill()
+		_ = agent.Wait()
+	}()
+	drivertest.Until(b, "all devices are polled", func() bool { return len(field.Requests()) > 300 })
+	<-time.After(5 * time.Second) // the log's first segment, the first collections
+	for range b.N {
+		cpu, allocs, polls := cpuOf(b, agent.Process.Pid), mallocs(b, metrics), len(field.Requests())
+		start := time.Now()
+		<-time.After(span)
+		took := time.Since(start)
+		polls = len(field.Requests()) - polls
+		b.ReportMetric(100*(cpuOf(b, agent.Process.Pid)-cpu).Seconds()/took.Seconds(), "cpu_%")
+		b.ReportMetric((mallocs(b, metrics)-allocs)/float64(polls), "allocs/poll")
+		b.ReportMetric(float64(statusOf(b, agent.Process.Pid, "RssAnon:"))/1000, "anon_MB")
+		b.ReportMetric(float64(polls)/took.Seconds(), "polls/s")
+	}
+	if stderr.Len() > 0 {
+		b.Log(stderr.String())
+	}
+}
+
+// cpuOf is the processor time of a process.
+func cpuOf(b *testing.B, pid int) time.Duration {
+	b.Helper()
+	data, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	if err != nil {
+		b.Fatal(err)
+	}
+	fields := strings.Fields(string(data[bytes.LastIndexByte(data, ')')+1:]))
+	ticks := 0
+	for _, f := range fields[11:13] { // utime, stime
+		n, err := strconv.Atoi(f)
+		if err != nil {
+			b.Fatal(err)
+		}
+		ticks += n
+	}
+	return time.Duration(ticks) * 10 * time.Millisecond
+}
+
+// statusOf is a line of /proc/PID/status, in kB.
+func statusOf(b *testing.B, pid int, key string) int {
+	b.Helper()
+	data, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+	if err != nil {
+		b.Fatal(err)
+	}
+	_, rest, _ := strings.Cut(string(data), key)
+	n, err := strconv.Atoi(strings.Fields(rest)[0])
+	if err != nil {
+		b.Fatal(err)
+	}
+	return n
+}
+
+// mallocs is how often the agent has allocated.
+func mallocs(b *testing.B, addr string) float64 {
+	b.Helper()
+	resp, err := http.Get("http://" + addr + "/metrics") //nolint:noctx // of a benchmark
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer func() { _ = resp.Body.Close() }()
+	data, err := io.ReadAll(resp.Body)
+	if err != nil {
+		b.Fatal(err)
+	}
+	_, rest, _ := strings.Cut(string(data), "\ngo_memstats_mallocs_total ")
+	line, _, _ := strings.Cut(rest, "\n")
+	n, err := strconv.ParseFloat(line, 64)
+	if err != nil {
+		b.Fatal(err)
+	}
+	return n
+}
