@@ -34,6 +34,7 @@ interop: ## against servers not written here: pymodbus, simonvetter/modbus, mosq
 
 torture: ## promise 1 under attack, for long: make torture ROUNDS=30 STEPS=200 CUTS=2000 SEED=1
 	CGO_ENABLED=1 LANGBIANG_TORTURE_ROUNDS=$(or $(ROUNDS),30) LANGBIANG_TORTURE_STEPS=$(or $(STEPS),200) LANGBIANG_TORTURE_CUTS=$(or $(CUTS),2000) LANGBIANG_TORTURE_SEED=$(SEED) $(GO) test -race -timeout 60m -count=1 -run 'Crash|Killed|Torture|PowerCut|Refuses' -v ./pkg/... ./scripts/...
+	CGO_ENABLED=1 LANGBIANG_SEEDS=$(or $(SEEDS),100000) $(GO) test -race -timeout 60m -count=1 -run Oracle ./pkg/rules
 
 bench: ## run the benchmarks and print a table
 	@$(GO) run ./scripts/benchtable

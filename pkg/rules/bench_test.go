@@ -2,7 +2,9 @@ package rules
 
 import (
 	"fmt"
+	"maps"
 	"runtime"
+	"slices"
 	"testing"
 
 	"github.com/langbiang/langbiang/pkg/alert"
@@ -54,6 +56,106 @@ func BenchmarkObserveActive(b *testing.B) {
 			n++
 		}
 		f.Advance(t)
+	}
+}
+
+// kindRules is a rule of each kind, for benchmarks.
+var kindRules = map[string]string{
+	"above":    "above: {warning: {limit: 100, clear: 90, for: 5m}, critical: {limit: 150, for: 1m}}",
+	"outside":  "outside: {warning: {low: -10, high: 100, for: 5m}}",
+	"inside":   "inside: {warning: {low: 200, high: 300}}",
+	"sum":      "window: {sum: 1h}\n  above: {warning: {limit: 1e9}}",
+	"mean":     "window: {mean: 1h}\n  above: {warning: {limit: 100, clear: 90, for: 5m}}",
+	"max":      "window: {max: 1h}\n  above: {warning: {limit: 100}}",
+	"count":    "window: {count: 10m}\n  below: {warning: {limit: 5}}",
+	"increase": "window: {increase: 1h}\n  above: {warning: {limit: 1e9}}",
+	"rate":     "rate: {over: 10m}\n  above: {warning: {limit: 1e9}}",
+	"flatline": "flatline: {epsilon: 0, warning: {for: 1h}}",
+	"no_data":  "no_data: {warning: {for: 10m}, critical: {for: 1h}}",
+	"state":    "state: {warning: {is: [100, 101]}, critical: {is: 200}}",
+	"index":    "index: aqi\n  above: {warning: {limit: 400}}",
+	"schedule": "schedule: {hours: \"06:00-21:00\"}\n  above: {warning: {limit: 100}}",
+}
+
+const benchTables = "indexes:\n  aqi: {source: x, index: [0, 500], quantities: {pm2_5: {mean: nowcast, at: [0, 500]}}}\n"
+
+func kindFold(b testing.TB, rule string, series int) *Fold {
+	set, err := Load([]Source{{"rules.yaml", []byte("- id: a\n  watch: {quantity: pm2_5}\n  " + rule + "\n")}, {"tables.yaml", []byte(benchTables)}}, testEnv())
+	if err != nil {
+		b.Fatal(err)
+	}
+	list := make([]telemetry.BoundSeries, series)
+	for i := range list {
+		list[i] = pm(fmt.Sprintf("d%d", i))
+	}
+	f := openFold(b, NewEngine([]Effective{{set, Always}}, func(alert.Transition) {}), nil, list...)
+	f.Advance(benchStart)
+	return f
+}
+
+const benchStart = int64(1_767_571_200_000)
+
+// BenchmarkKinds is a reading against a rule of each kind, one reading of each
+// series a second, with the watermark following and everything that happens by
+// itself in between.
+func BenchmarkKinds(b *testing.B) {
+	for _, series := range []int{1000, 100_000} {
+		for _, name := range slices.Sorted(maps.Keys(kindRules)) {
+			b.Run(fmt.Sprintf("series=%d/%s", series, name), func(b *testing.B) {
+				f := kindFold(b, kindRules[name], series)
+				b.ReportAllocs()
+				b.ResetTimer()
+				t := benchStart
+				for n := 0; n < b.N; {
+					t += 1000
+					for i := 0; i < series && n < b.N; i++ {
+						f.Observe(uint32(i), t, float64(n&63), good)
+						n++
+					}
+					f.Advance(t)
+				}
+			})
+		}
+	}
+}
+
+// TestSeriesOfEachKindAreSmall says what 100,000 rule-series take.
+func TestSeriesOfEachKindAreSmall(t *testing.T) {
+	for _, name := range slices.Sorted(maps.Keys(kindRules)) {
+		var before, after runtime.MemStats
+		runtime.GC()
+		runtime.ReadMemStats(&before)
+		f := kindFold(t, kindRules[name], 5000)
+		for k := range int64(3) {
+			for i := range uint32(5000) {
+				f.Observe(i, benchStart+1000+k*600_000, float64(k), good)
+			}
+			f.Advance(benchStart + 1000 + k*600_000)
+		}
+		runtime.GC()
+		runtime.ReadMemStats(&after)
+		mb := 20 * float64(after.HeapAlloc-before.HeapAlloc) / 1e6 // 5,000 stand for 100,000
+		t.Logf("100,000 rule-series of kind %s: %.0f MB, %d bytes of saved state each", name, mb, len(f.Save(nil))/5000)
+		if mb > 200 {
+			t.Errorf("100,000 rule-series of kind %s take %.0f MB", name, mb)
+		}
+		runtime.KeepAlive(f)
+	}
+}
+
+func TestKindsAllocateNothing(t *testing.T) {
+	for name, rule := range kindRules {
+		f := kindFold(t, rule, 100)
+		at := benchStart
+		if n := testing.AllocsPerRun(100, func() {
+			at += 1000
+			for i := range uint32(100) {
+				f.Observe(i, at, float64(i), good)
+			}
+			f.Advance(at)
+		}); n > 0.5 { // the heap of timers grows once
+			t.Errorf("%s: %v allocations for 100 readings", name, n)
+		}
 	}
 }
 

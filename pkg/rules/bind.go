@@ -28,7 +28,7 @@ func (f *Fold) Bind(list []telemetry.BoundSeries) {
 	taken := make([]bool, len(old))
 	fresh := make(map[seriesName]*series, len(list))
 	f.series = make([]series, len(list))
-	f.soonest = never
+	f.soonest, f.untold = never, never
 	for i := range list {
 		s, name := &f.series[i], nameOf(&list[i])
 		if fresh[name] != nil {
@@ -172,6 +172,9 @@ func (f *Fold) rematch(s *series, set *Set, reason string, t int64) {
 		f.account.add(r, -1, 0)
 	}
 	s.machines, s.set, s.keeps, s.muted, s.due = machines, set, false, false, never
+	if int(s.index) < len(f.watched) {
+		f.watched[s.index] = len(machines) > 0 // while series are bound, their indexes are set at the end
+	}
 	for k := range machines {
 		m := &machines[k]
 		r := set.rules[m.rule]
@@ -260,9 +263,10 @@ func endReason(set *Set, r *rule, reason string) string {
 // rebuildTimers fills the heap anew after indexes or lags have changed.
 func (f *Fold) rebuildTimers() {
 	f.timers = f.timers[:0]
+	f.watched = make([]bool, len(f.series))
 	for i := range f.series {
 		s := &f.series[i]
-		s.index, s.due = uint32(i), never
+		s.index, s.due, f.watched[i] = uint32(i), never, len(s.machines) > 0
 		for k := range s.machines {
 			m := &s.machines[k]
 			m.queued = never

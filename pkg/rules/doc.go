@@ -11,6 +11,20 @@
 //	fold.Advance(watermark)                     // timers fire on the watermark
 //	saved = fold.Save(nil)                      // into the checkpoint
 //
+// # What is judged
+//
+// Every kind of rule is one number on one ladder. The number (x) is the reading, or
+// what is made of the readings before: an aggregate or a rate over a sliding
+// window, an index of hourly means, for how long a value has stood still or no
+// reading has come, how bad a state is. It changes at readings and, for windows and
+// silence, by itself at a known time, which waits in the same queue as the delays.
+// The ladder says which levels are over at x; a machine keeps the interval of x in
+// which nothing changes, so that nearly every reading costs two comparisons.
+//
+// Rules of kind several judge how many alerts of other rules stand at once. They
+// are a fold over the alerts of all edges, put in order of event time, up to the
+// smallest watermark: see gather.
+//
 // # How a series is judged
 //
 // A rule's ladder has up to four levels. Each is a switch with hysteresis, an
@@ -32,7 +46,8 @@
 // it: both mean that no earlier reading is still to come. For a series whose
 // device stamps its own readings the watermark lags by MaxLag.
 //
-// A bad reading changes nothing: the last good value holds, and delays run on.
+// A bad reading changes nothing, unless the rule says otherwise: the last good
+// value holds, and delays run on.
 // An uncertain one is judged like a good one. An unobserved interval (the agent
 // was stopped or stalled) ends held values: delays do not cross it and begin
 // anew with the next reading; an active alert stays until a reading says
@@ -42,7 +57,7 @@
 // due before end before; alerts of rules that are gone or judge otherwise end at
 // that time, with the reason "rule changed"; rules with the same id and version
 // keep their state. A rule's version names how it judges one series: kind,
-// quantity and ladder. Messages, links, labels and `where` are no part of it:
+// quantity, ladder, schedule and what odd readings do. Messages, links, labels and `where` are no part of it:
 // changing them ends no alert, except those of series no longer watched.
 //
 // # Chattering

@@ -17,8 +17,10 @@ type Fold struct {
 	looked  *[]Effective // the engine's sets as of the last look
 	sets    []Effective  // the same
 
-	series []series
-	bound  bool
+	series  []series
+	watched []bool // by some rule, for each series
+	untold  int64  // a reading of an unwatched series at or after this may matter
+	bound   bool
 
 	w       int64 // watermark
 	floor   int64 // rule sets from before have been passed in an earlier era
@@ -133,6 +135,9 @@ func (f *Fold) reached(s *series) int64 {
 // that is not after the series' newest reading, or not after the watermark, is
 // counted and left out.
 func (f *Fold) Observe(index uint32, t int64, v float64, q telemetry.Quality) {
+	if f.unwatched(index, t) {
+		return
+	}
 	s := f.take(index, t)
 	if s == nil {
 		return
@@ -151,6 +156,9 @@ func (f *Fold) Observe(index uint32, t int64, v float64, q telemetry.Quality) {
 // ObserveText is Observe for a reading of a series of texts. Only rules of kind
 // state look at them, and those that ask for their presence.
 func (f *Fold) ObserveText(index uint32, t int64, text string, q telemetry.Quality) {
+	if f.unwatched(index, t) {
+		return
+	}
 	s := f.take(index, t)
 	if s == nil || !f.usable(s, t, 0, q) {
 		return
@@ -160,6 +168,12 @@ func (f *Fold) ObserveText(index uint32, t int64, text string, q telemetry.Quali
 	}
 	s.good = t
 	f.compare(s, t, 0)
+}
+
+// unwatched reports whether no rule looks at the series, and none begins to with
+// this reading.
+func (f *Fold) unwatched(index uint32, t int64) bool {
+	return uint64(index) < uint64(len(f.watched)) && !f.watched[index] && t < f.untold && f.looked == f.engine.sets.Load()
 }
 
 // take makes the series ready for a reading at t, or returns nil when it is to be
@@ -383,6 +397,7 @@ func (f *Fold) setUntil(s *series) {
 	if set := f.nextSet(s); set != nil {
 		s.until = min(s.until, set.From)
 	}
+	f.untold = min(f.untold, s.until)
 	if s.until < never-s.lag {
 		f.soonest = min(f.soonest, s.until+s.lag)
 	}
@@ -390,7 +405,7 @@ func (f *Fold) setUntil(s *series) {
 
 // findUntil computes the until of every series, and soonest.
 func (f *Fold) findUntil() {
-	f.soonest = never
+	f.soonest, f.untold = never, never
 	for i := range f.series {
 		f.setUntil(&f.series[i])
 	}
@@ -422,7 +437,7 @@ func (f *Fold) passAll() {
 	if f.w == math.MinInt64 || f.soonest > f.w && f.soonest-1 > f.w {
 		return
 	}
-	f.soonest = never
+	f.soonest, f.untold = never, never
 	passed := f.firstBreak + len(f.breaks)
 	for i := range f.series {
 		s := &f.series[i]
