@@ -9,16 +9,17 @@ import (
 
 // Config is hub.yaml. Paths in it are relative to the folder of the file.
 type Config struct {
-	DataDir string       `yaml:"data_dir" doc:"folder of the store, the ledger and the bus" default:"./data/hub"`
-	HTTP    HTTPConfig   `yaml:"http" doc:"API, page and metrics"`
-	MQTT    MQTTConfig   `yaml:"mqtt" doc:"where edges connect"`
-	Store   StoreConfig  `yaml:"store" doc:"time series"`
-	Clock   ClockConfig  `yaml:"clock" doc:"the hub's own clock"`
-	Ingest  IngestConfig `yaml:"ingest" doc:"how frames become durable"`
-	Log     LogConfig    `yaml:"log" doc:"what is written to standard error"`
-	Sites   string       `yaml:"sites" doc:"file that lists the sites" example:"./sites.yaml"`
-	Alerts  AlertsConfig `yaml:"alerts" doc:"the alert log"`
-	Rules   []string     `yaml:"rules" doc:"files of rules, with globs" example:"[./rules/*.yaml]"`
+	DataDir string        `yaml:"data_dir" doc:"folder of the store, the ledger and the bus" default:"./data/hub"`
+	HTTP    HTTPConfig    `yaml:"http" doc:"API, page and metrics"`
+	MQTT    MQTTConfig    `yaml:"mqtt" doc:"where edges connect"`
+	Store   StoreConfig   `yaml:"store" doc:"time series"`
+	Clock   ClockConfig   `yaml:"clock" doc:"the hub's own clock"`
+	Ingest  IngestConfig  `yaml:"ingest" doc:"how frames become durable"`
+	Log     LogConfig     `yaml:"log" doc:"what is written to standard error"`
+	Sites   string        `yaml:"sites" doc:"file that lists the sites" example:"./sites.yaml"`
+	Alerts  AlertsConfig  `yaml:"alerts" doc:"the alert log"`
+	Rules   []string      `yaml:"rules" doc:"files of rules, with globs" example:"[./rules/*.yaml]"`
+	Offline OfflineConfig `yaml:"offline" doc:"when an edge that is not heard raises edge_offline"`
 }
 
 // HTTPConfig is the listener of API and page.
@@ -57,6 +58,20 @@ type AlertsConfig struct {
 	Retention time.Duration `yaml:"retention" doc:"how long entries of the alert log are kept, and alerts that have cleared; active ones stay" default:"400d"`
 }
 
+// OfflineConfig says when an edge that is not heard is offline; by the hub's clock.
+type OfflineConfig struct {
+	Warning  time.Duration   `yaml:"warning" doc:"an edge that has not been heard for so long raises edge_offline as warning; 0s: never" default:"5m"`
+	Critical time.Duration   `yaml:"critical" doc:"the same as critical" default:"1h"`
+	Sleepers []SleeperConfig `yaml:"sleepers" doc:"edges that are awake at certain hours only"`
+}
+
+// SleeperConfig is a plan of edges that sleep.
+type SleeperConfig struct {
+	Edges []string `yaml:"edges" doc:"ids of edges, with * and ?" example:"[solar-*]"`
+	Awake []string `yaml:"awake" doc:"hours in which they are awake" example:"[06:00-18:00]"`
+	Zone  string   `yaml:"zone" doc:"time zone of the hours" default:"Asia/Ho_Chi_Minh"`
+}
+
 // LogConfig says what is logged.
 type LogConfig struct {
 	Level  string `yaml:"level" doc:"debug, info, warn or error" default:"info"`
@@ -73,6 +88,7 @@ func DefaultConfig() Config {
 		Clock:   ClockConfig{RequireSync: true},
 		Ingest:  IngestConfig{CheckpointEvery: time.Second},
 		Alerts:  AlertsConfig{Retention: 400 * 24 * time.Hour},
+		Offline: OfflineConfig{Warning: 5 * time.Minute, Critical: time.Hour},
 		Log:     LogConfig{Level: "info", Format: "text"},
 	}
 }

@@ -42,6 +42,7 @@ type Hub struct {
 	store    *local.Store
 	bus      *bus.Bus
 	engine   *rules.Engine
+	offline  *rules.Offline // of the goroutine that settles
 	rules    ruleReloads
 	ingest   *ingest.Ingest
 	registry *registry
@@ -95,6 +96,7 @@ func Open(plan *Plan, version string, logger *slog.Logger) (h *Hub, err error) {
 	if err := h.recallAlerts(); err != nil {
 		return h, err
 	}
+	h.metrics.MustRegister(newRuleCollector(h.engine.Rules))
 	if h.registry, err = newRegistry(h.ledger, plan.Sites, logger); err != nil {
 		return h, err
 	}

@@ -8,6 +8,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"time"
 
 	firmwareprofiles "github.com/langbiang/langbiang/firmware-profiles"
 	"github.com/langbiang/langbiang/pkg/internal/strictyaml"
@@ -106,6 +107,12 @@ func (c *checker) fault(msg, hint string, path ...any) {
 }
 
 func (c *checker) settings(cfg *Config) {
+	if o := &cfg.Offline; o.Warning < 0 || o.Critical < 0 || o.Warning > 0 && o.Critical > 0 && o.Critical < o.Warning {
+		c.fault("critical must not come before warning, and neither is below zero", "for example {warning: 5m, critical: 1h}", "offline")
+	}
+	if _, err := rules.NewOffline(offlinePlan(&cfg.Offline), rules.Env{}, nil, time.Now(), nil); err != nil && (cfg.Offline.Warning > 0 || cfg.Offline.Critical > 0) {
+		c.fault("cannot be read: "+err.Error(), "edges: [solar-*], awake: [06:00-18:00]", "offline", "sleepers")
+	}
 	c.listen(cfg.HTTP.Listen, cfg.HTTP.Insecure, "http")
 	c.listen(cfg.MQTT.Listen, cfg.MQTT.Insecure, "mqtt")
 	if cfg.Store.Kind != "local" {

@@ -282,11 +282,8 @@ func (s *oracleSeries) turn(m *oracleRule, t int64) {
 	defer s.delays(m, t)
 	switch m.rule.source {
 	case ofSilence:
-		age := t - s.alive(m)
-		if age < s.log.quiet() {
-			age = 0
-		}
-		m.judge(t, float64(age))
+		m.since = max(m.since, t)
+		m.judge(t, 0)
 	case ofWindow:
 		if x, ok := s.windowOf(m, t); ok && (m.rule.full || !m.blind) {
 			m.x = x

@@ -348,8 +348,11 @@ func (f *Fold) turn(s *series, m *machine, a *aux, r *rule, t int64) {
 		return
 	}
 	f.rest(m, r)
-	if r.source == ofWindow {
+	switch r.source {
+	case ofWindow:
 		a.roll(r, r.stepOf(t))
+	case ofSilence:
+		a.since = max(a.since, t) // nobody was expected before
 	}
 	if x, ok := f.held(s, m, a, r, t); ok && !m.muted {
 		f.step(s, m, r, t, x)

@@ -17,12 +17,16 @@ func (f *Fold) tell(kind alert.Kind, s *series, b *busyState, r *rule, t int64, 
 // describe makes the alert of a transition.
 func (f *Fold) describe(kind alert.Kind, s *series, b *busyState, r *rule, t int64, x float64, active uint8, reason string) alert.Alert {
 	l := &r.levels[active-1]
+	edge := f.edge
+	if edge == "" { // judged by the hub, for an edge or a group
+		edge = s.bound.Edge
+	}
 	a := alert.Alert{
-		ID:   alert.NewID(r.id, r.version, alert.SeriesKey(f.edge, s.bound.Device, s.bound.Point), b.start),
+		ID:   alert.NewID(r.id, r.version, alert.SeriesKey(edge, s.bound.Device, s.bound.Point), b.start),
 		Rule: r.id, RuleVersion: r.version,
 		Severity: l.severity, State: alert.Active,
 		Start: at(b.start), Onset: at(b.onset), Updated: at(t), Reason: reason,
-		Site: s.bound.Site, Edge: f.edge, Device: s.bound.Device, Point: s.bound.Point,
+		Site: s.bound.Site, Edge: edge, Device: s.bound.Device, Point: s.bound.Point,
 		Quantity: s.bound.Quantity, Unit: r.judgedUnit(s.bound.Unit), Labels: joinLabels(r, s.bound.Labels),
 		Value: x, Peak: b.peak, Limit: r.limitAt(l, x),
 	}
