@@ -259,7 +259,7 @@ func ambiguous(steps []string) bool {
 }
 
 func TestEpisodesEqualThoseOfTheOracle(t *testing.T) {
-	seeds := uint64(400)
+	seeds := uint64(1000)
 	if testing.Short() {
 		seeds = 200
 	}
