@@ -66,7 +66,8 @@ func BenchmarkIngestRules(b *testing.B) {
 					for i := range raw {
 						id := fmt.Sprint("edge-", i)
 						for _, m := range []message{
-							{edge: id, kind: wire.TopicFrame, payload: raw[i].raw}, {edge: id, kind: wire.TopicHello, payload: raw[i].hello(1)},
+							{edge: id, kind: wire.TopicFrame, payload: raw[i].raw},
+							{edge: id, kind: wire.TopicHello, payload: raw[i].hello(1)},
 							{edge: id, kind: wire.TopicFrame, payload: all[i][0]}, // binds
 						} {
 							if err := w.handle(m); err != nil {
