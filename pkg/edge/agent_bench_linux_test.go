@@ -41,7 +41,7 @@ func BenchmarkAgentOfAHundredDevices(b *testing.B) {
 	metrics := ln.Addr().String()
 	_ = ln.Close()
 	var yaml strings.Builder
-	fmt.Fprintf(&yaml, "edge: {id: bench}\nhub: {url: mqtt://127.0.0.1:1}\nclock: {trust: always}\nlog: {level: error}\nhttp: {listen: %q}\nconnections:\n  - {id: c, modbus: {address: %q}}\ndevices:\n", metrics, field.ServeTCP(b).Address)
+	fmt.Fprintf(&yaml, "edge: {id: bench}\ndata_dir: ./data\nhub: {url: mqtt://127.0.0.1:1}\nclock: {trust: always}\nlog: {level: error}\nhttp: {listen: %q}\nconnections:\n  - {id: c, modbus: {address: %q}}\ndevices:\n", metrics, field.ServeTCP(b).Address)
 	for unit := 1; unit <= 100; unit++ {
 		fmt.Fprintf(&yaml, "  - id: d%d\n    connection: c\n    unit: %d\n    interval: 1s\n    points:\n", unit, unit)
 		for p := range 10 {
