@@ -174,6 +174,7 @@ type Config struct {
 	// until people sign in.
 	Actor      func(r *http.Request, claimed string) (string, error)
 	Fleet      Fleet
+	Edges      EdgeAdmin // may be nil
 	Ready      func() error // nil: ready; an error says why not
 	Prometheus http.Handler // mounted at /prometheus/api/v1/
 	Metrics    http.Handler // mounted at /metrics
@@ -214,6 +215,7 @@ func New(cfg Config) *Handler {
 	h.mux.HandleFunc("GET /api/v1/rules", h.listRules)
 	h.mountActs()
 	h.mountRules()
+	h.mountEdges()
 	h.mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { plain(w, http.StatusOK, "ok") })
 	h.mux.HandleFunc("GET /readyz", h.ready)
 	h.mux.HandleFunc("/api/", func(w http.ResponseWriter, r *http.Request) {

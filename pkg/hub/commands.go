@@ -89,6 +89,21 @@ func reloadCommand() settings.Command[*Plan] {
 	}
 }
 
+func forgetCommand() settings.Command[*Plan] {
+	return settings.Command[*Plan]{
+		Use: "forget EDGE", Short: "let the running hub forget where it stands in the log of an edge, which then sends anew what it keeps: the way out of a fork",
+		Args: cobra.ExactArgs(1),
+		Run: func(ctx context.Context, c settings.Call, plan *Plan) error {
+			var done struct{ Edge string }
+			if err := ask(ctx, plan, "/api/v1/edges/"+url.PathEscape(c.Args[0])+"/forget", struct{}{}, &done); err != nil {
+				return err
+			}
+			_, err := fmt.Fprintf(c.Stdout, "the hub has forgotten its position in the log of %s; what the edge keeps comes anew, and the store keeps it once\n", done.Edge)
+			return err
+		},
+	}
+}
+
 func fireCommand() settings.Command[*Plan] {
 	var f api.Fire
 	var severity string

@@ -1,6 +1,8 @@
 package hub
 
 import (
+	"slices"
+
 	"github.com/langbiang/langbiang/pkg/api"
 	"github.com/langbiang/langbiang/pkg/ingest"
 	"github.com/langbiang/langbiang/pkg/telemetry"
@@ -153,4 +155,12 @@ func (f *fleet) Rules() []api.Rule {
 		out = append(out, a)
 	}
 	return out
+}
+
+// Forget implements [api.EdgeAdmin].
+func (f *fleet) Forget(edge string) error {
+	if !slices.ContainsFunc(f.hub.ingest.Edges(), func(e ingest.EdgeStatus) bool { return e.Edge == edge }) {
+		return api.ErrNoEdge
+	}
+	return f.hub.ingest.Forget(edge)
 }

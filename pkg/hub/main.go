@@ -28,6 +28,7 @@ func Main(ctx context.Context, version string, args []string, stdout, stderr io.
 			{Use: "rules", Short: "work with rules", Commands: []settings.Command[*Plan]{
 				checkRulesCommand(), testRulesCommand(), backtestCommand(), reloadCommand(), fireCommand(),
 			}},
+			{Use: "edges", Short: "work with edges", Commands: []settings.Command[*Plan]{forgetCommand()}},
 			{Use: "check", Short: "say everything that is wrong with the configuration, sites and rules, and change nothing", Run: check},
 		},
 	}

@@ -487,7 +487,7 @@ func (w *worker) tooEarly(e *edge, t int64, now time.Time) {
 func (w *worker) forked(e *edge, what string) {
 	w.g.metrics.forks.Inc()
 	e.view.count(func(c *Counters) { c.Forks++ })
-	w.flag(e, EventFork, fmt.Sprintf("Edge %s runs from an old copy of its disk: the hub stands at %v, and the edge sent %s. Nothing more is taken until an operator lets the hub forget the edge's position.", e.id, e.pos, what), nil)
+	w.flag(e, EventFork, fmt.Sprintf("Edge %s runs from an old copy of its disk: the hub stands at %v, and the edge sent %s. Nothing more is taken until its right disk is back, or an operator runs langbiang-hub edges forget %s, which takes what this copy has.", e.id, e.pos, what, e.id), nil)
 	w.acknowledge(e, wire.StatusFork, "the hub has another log under this id", false)
 }
 

@@ -148,12 +148,21 @@ func (l *link) session(ctx context.Context, failures int) error {
 	l.set(linkState{up: true, refused: refused})
 	select {
 	case <-ctx.Done():
+		settled(client)
 		return ctx.Err()
 	case <-l.again:
 		return errRenew
 	case err := <-lost:
 		return fmt.Errorf("%w: %w", errLost, err)
 	}
+}
+
+// settled waits until the broker has taken in what was sent before, the
+// acknowledgements above all: closing a connection on which messages are still
+// unread resets it, and what the broker had not read by then is gone. Any question
+// will do that changes nothing and is answered.
+func settled(client paho.Client) {
+	client.Unsubscribe("langbiang/nothing").WaitTimeout(settleTime)
 }
 
 // connect makes the connection. The client is to be disconnected even when
