@@ -174,7 +174,7 @@ type Config struct {
 	// until people sign in.
 	Actor      func(r *http.Request, claimed string) (string, error)
 	Fleet      Fleet
-	Edges      EdgeAdmin // may be nil
+	Edges      EdgeAdmin    // may be nil
 	Ready      func() error // nil: ready; an error says why not
 	Prometheus http.Handler // mounted at /prometheus/api/v1/
 	Metrics    http.Handler // mounted at /metrics
