@@ -50,6 +50,20 @@ func exampleGap() Gap {
 	return Gap{After: Pos{exampleEpoch(), 345}, Next: Pos{exampleEpoch(), 400}, Reason: "no longer in the edge's log"}
 }
 
+// exampleFirst is the first frame of the next start.
+func exampleFirst() *Frame {
+	f := exampleFrame()
+	before := f.W
+	f.Epoch.Start, f.Seq, f.Prev = 13, 1, Pos{exampleEpoch(), 400}
+	f.PrevW, f.W = before+59_000, before+60_000
+	f.Marks = []Mark{{Kind: MarkStart, From: before, To: f.PrevW}}
+	f.Readings = []telemetry.Reading{
+		{Series: 0, Time: f.W - 500, Value: 21.5},
+		{Series: 0, Time: f.W, Value: 21.75, Quality: telemetry.NewQuality(telemetry.Uncertain, telemetry.ReasonOutOfRange)},
+	}
+	return f
+}
+
 func TestExamplesOfTheDocumentationHold(t *testing.T) {
 	doc, err := os.ReadFile("../../docs/uplink.md")
 	if err != nil {
@@ -77,6 +91,17 @@ func TestExamplesOfTheDocumentationHold(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	a.Got, a.Safe, a.Nonce = Pos{exampleFirst().Epoch, 1}, Pos{exampleEpoch(), 400}, 1<<63+1
+	answer, err := EncodeAck(nil, &a)
+	if err != nil {
+		t.Fatal(err)
+	}
+	a = exampleAck()
+	a.Status, a.Got.Seq, a.Safe, a.Need = StatusHole, 344, Pos{}, exampleFrame().Schema
+	need, err := EncodeAck(nil, &a)
+	if err != nil {
+		t.Fatal(err)
+	}
 	gap, err := EncodeGap(nil, &g)
 	if err != nil {
 		t.Fatal(err)
@@ -85,17 +110,24 @@ func TestExamplesOfTheDocumentationHold(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for name, want := range map[string][]byte{"frame": frame, "ack": ack, "gap": gap, "schema": schema} {
+	for name, want := range map[string][]byte{"frame": frame, "ack": ack, "answer": answer, "need": need, "gap": gap, "schema": schema} {
 		if !bytes.Equal(blocks[name], want) {
 			t.Errorf("the %s of docs/uplink.md is\n%x, and should be\n%x", name, blocks[name], want)
 		}
 	}
-	// The simplest frame that a sender may write: every value raw.
-	var f Frame
-	if err := NewDecoder().DecodeFrame(blocks["simple"], &f); err != nil {
-		t.Fatal(err)
+	// The simplest frames that a sender may write: every value raw.
+	for name, want := range map[string]*Frame{"simple": exampleFrame(), "first": exampleFirst()} {
+		var f Frame
+		if err := NewDecoder().DecodeFrame(blocks[name], &f); err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+		if !sameHeader(f.Header, want.Header) || !sameReadings(f.Readings, want.Readings) {
+			t.Errorf("the %s frame decodes to %+v", name, f)
+		}
 	}
-	if !sameHeader(f.Header, exampleFrame().Header) || !sameReadings(f.Readings, exampleFrame().Readings) {
-		t.Errorf("the simple frame decodes to %+v", f)
+	// The simplest schema: not compressed at all.
+	wrapped := append(blocks["wrapped"], blocks["schema"]...)
+	if _, hash, err := DecodeSchema(wrapped); err != nil || hash != exampleFrame().Schema {
+		t.Errorf("the wrapped schema: %v, %v", hash, err)
 	}
 }
