@@ -9,6 +9,7 @@ package main
 import (
 	"bufio"
 	"bytes"
+	"errors"
 	"flag"
 	"fmt"
 	"os"
@@ -42,18 +43,16 @@ func run(pattern, benchtime string, load time.Duration) error {
 		runtime.GOOS, runtime.GOARCH, runtime.NumCPU(), fsync[len(fsync)/2].Round(time.Microsecond), fsync[len(fsync)-1].Round(time.Microsecond), len(fsync))
 	fmt.Printf("%s\n\n", machine)
 	found := results{}
+	// One that fails costs its own rows; the others are printed all the same.
+	var failed error
 	if pattern != "" {
-		if err := benchmarks(pattern, benchtime, found); err != nil {
-			return err
-		}
+		failed = benchmarks(pattern, benchtime, found)
 	}
 	if load > 0 {
-		if err := loadRuns(load, found); err != nil {
-			return err
-		}
+		failed = errors.Join(failed, loadRuns(load, found))
 	}
 	fmt.Printf("\nGoals (%s)\n\n", machine)
-	return found.print(os.Stdout)
+	return errors.Join(failed, found.print(os.Stdout))
 }
 
 // results are the numbers by what was run (package below pkg/ and benchmark, or
@@ -70,7 +69,7 @@ func (r results) add(what, unit string, v float64) {
 // procs is what go test appends to the names of benchmarks.
 var procs = regexp.MustCompile(`-\d+$`)
 
-func benchmarks(pattern, benchtime string, found results) error {
+func benchmarks(pattern, benchtime string, found results) (failed error) {
 	out, err := exec.Command("go", "list", "-f", "{{if or .TestGoFiles .XTestGoFiles}}{{.ImportPath}}{{end}}", "./...").Output()
 	if err != nil {
 		return fmt.Errorf("go list: %w", err)
@@ -81,7 +80,7 @@ func benchmarks(pattern, benchtime string, found results) error {
 		var stdout, stderr bytes.Buffer
 		cmd.Stdout, cmd.Stderr = &stdout, &stderr
 		if err := cmd.Run(); err != nil {
-			return fmt.Errorf("%s: %w\n%s%s", pkg, err, stdout.Bytes(), stderr.Bytes())
+			failed = errors.Join(failed, fmt.Errorf("%s: %w\n%s%s", pkg, err, stdout.Bytes(), stderr.Bytes()))
 		}
 		title := false
 		lines := bufio.NewScanner(&stdout)
@@ -109,7 +108,7 @@ func benchmarks(pattern, benchtime string, found results) error {
 			return err
 		}
 	}
-	return nil
+	return failed
 }
 
 // fsyncTimes are what small durable writes cost on the disk of the working
