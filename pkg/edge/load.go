@@ -67,9 +67,7 @@ func Load(path string, override func(*Config) error) (*Plan, error) {
 	cfg := DefaultConfig()
 	errs = doc.Decode(&cfg)
 	dir := filepath.Dir(path)
-	if doc.Has("data_dir") {
-		cfg.DataDir = relative(dir, cfg.DataDir)
-	}
+	cfg.DataDir = relative(dir, cfg.DataDir)
 	for i := range cfg.Profiles {
 		cfg.Profiles[i] = relative(dir, cfg.Profiles[i])
 	}

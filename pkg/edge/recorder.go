@@ -61,8 +61,8 @@ func (r *recorder) describe(schema *telemetry.Schema) error {
 }
 
 // run cuts a frame every send and commits every commit, both at once for what is
-// urgent, until ctx ends; then it cuts and commits once more. It keeps running while the disk refuses: the log
-// holds the newest frames in memory meanwhile.
+// urgent, until ctx ends; then it cuts and commits once more. It keeps running
+// while the disk refuses: the log holds the newest frames in memory meanwhile.
 func (r *recorder) run(ctx context.Context, send, quiet, commit time.Duration, alive func()) error {
 	sends, commits := time.NewTicker(send), time.NewTicker(commit)
 	defer sends.Stop()

@@ -94,6 +94,7 @@ func (a *Agent) changeOver(ctx context.Context, next *Plan, drivers *driverSet) 
 	}
 	for i := range old.Connections {
 		if id := old.Connections[i].ID; !keep[id] && drivers.stop(id) {
+			a.forget(id)
 			out.Stopped = append(out.Stopped, id)
 		}
 	}
@@ -150,6 +151,13 @@ func (a *Agent) open(cn *Connection) error {
 	defer a.driversMu.Unlock()
 	a.drivers[cn.ID] = d
 	return nil
+}
+
+// forget takes away the driver of a connection that was stopped.
+func (a *Agent) forget(id string) {
+	a.driversMu.Lock()
+	defer a.driversMu.Unlock()
+	delete(a.drivers, id)
 }
 
 func (p *Plan) connection(id string) *Connection {

@@ -46,9 +46,7 @@ func Load(path string, override func(*Config) error) (*Plan, error) {
 	cfg := DefaultConfig()
 	errs = doc.Decode(&cfg)
 	dir := filepath.Dir(path)
-	if doc.Has("data_dir") {
-		cfg.DataDir = relative(dir, cfg.DataDir)
-	}
+	cfg.DataDir = relative(dir, cfg.DataDir)
 	cfg.Sites = relative(dir, cfg.Sites)
 	for i := range cfg.Rules {
 		cfg.Rules[i] = relative(dir, cfg.Rules[i])

@@ -150,7 +150,7 @@ func TestNumbersAreWrittenAsTheLanguageDoes(t *testing.T) {
 		t.Errorf("limits %s", got)
 	}
 	for ucum, want := range map[string]string{"ug/m3": "µg/m³", "Cel": "°C", "m3/s": "m³/s", "[ppm]": "ppm", "{count}": "", "kW.h": "kWh", "%": "%", "uS/cm": "µS/cm", "lx": "lx"} {
-		if got := unitText(ucum); got != want {
+		if got := telemetry.UnitSymbol(ucum); got != want {
 			t.Errorf("unit %s: %q, want %q", ucum, got, want)
 		}
 	}

@@ -181,7 +181,7 @@ func sampleData(r *rule, q telemetry.Quantity, lang *language) *messageData {
 	d := &messageData{
 		Edge: "edge-01", Device: "device-01", Point: "point", Quantity: q.Label.In("en"), Rule: r.id, Severity: lang.severities[2],
 		Value: lang.number(1234.5, q.Decimals), Last: lang.number(1234.5, q.Decimals), Peak: lang.number(-1234.5, q.Decimals),
-		Limit: lang.limit(1000), Unit: unitText(r.judgedUnit(q.Unit)), Level: "II", Group: "24848",
+		Limit: lang.limit(1000), Unit: telemetry.UnitSymbol(r.judgedUnit(q.Unit)), Level: "II", Group: "24848",
 	}
 	d.Site.ID, d.Site.Name = "24848", "Lạc Dương"
 	return d
@@ -266,8 +266,6 @@ func (l *language) spell(s string) string {
 	}
 	return b.String()
 }
-
-func unitText(ucum string) string { return telemetry.UnitSymbol(ucum) }
 
 // severity returns the severity in the language.
 func (l *language) severity(s alert.Severity) string {

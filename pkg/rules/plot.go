@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/langbiang/langbiang/pkg/alert"
+	"github.com/langbiang/langbiang/pkg/telemetry"
 )
 
 // severityColors are those of the plot.
@@ -69,7 +70,7 @@ func (p *plotRow) draw(h *History, names []string, episodes [][]Episode, from, t
 		high++
 	}
 	y := func(v float64) float64 { return p.top + plotHeight*(1-max(0, min(1, (v-low)/(high-low)))) }
-	fmt.Fprintf(p.b, `<text x="%d" y="%.0f">%s %s</text>`+"\n", plotLeft, p.top-6, html.EscapeString(key), html.EscapeString(unitText(h.Series.Unit)))
+	fmt.Fprintf(p.b, `<text x="%d" y="%.0f">%s %s</text>`+"\n", plotLeft, p.top-6, html.EscapeString(key), html.EscapeString(telemetry.UnitSymbol(h.Series.Unit)))
 	fmt.Fprintf(p.b, `<rect x="%d" y="%.0f" width="%d" height="%d" fill="none" stroke="#cccccc"/>`+"\n", plotLeft, p.top, plotWidth, plotHeight)
 	for _, v := range []float64{low, high} {
 		fmt.Fprintf(p.b, `<text x="%d" y="%.0f" text-anchor="end">%s</text>`+"\n", plotLeft-4, y(v)+4, en.number(v, 1))

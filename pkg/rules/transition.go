@@ -86,13 +86,13 @@ func (r *rule) write(m *message, a *alert.Alert, s *series, l *level, lang strin
 		Edge: a.Edge, Device: a.Device, Point: a.Point, Quantity: r.label.In(lang), Rule: r.id, Severity: m.lang.severity(a.Severity),
 		Value: m.lang.number(a.Value, r.decimals), Peak: m.lang.number(a.Peak, r.decimals), Limit: m.lang.limit(a.Limit),
 		Last: m.lang.number(s.value, r.decimals),
-		Unit: unitText(a.Unit), Labels: a.Labels, Level: l.name.text.In(lang), Group: s.bound.Device,
+		Unit: telemetry.UnitSymbol(a.Unit), Labels: a.Labels, Level: l.name.text.In(lang), Group: s.bound.Device,
 	}
 	switch {
 	case r.ages():
 		d.Value, d.Peak, d.Limit, d.Unit = m.lang.duration(a.Value), m.lang.duration(a.Peak), m.lang.duration(a.Limit), ""
 		if r.kind == Flatline {
-			d.Last = strings.TrimSpace(d.Last + " " + unitText(s.bound.Unit))
+			d.Last = strings.TrimSpace(d.Last + " " + telemetry.UnitSymbol(s.bound.Unit))
 		}
 	case r.source == ofState && s.text != "":
 		d.Value, d.Last, d.Peak, d.Limit = s.text, s.text, s.text, s.text

@@ -37,10 +37,10 @@ func newDriver(id string, cfg *Config, devices []*driver.Device, env driver.Env)
 
 // Run implements [driver.Driver].
 func (c *cameras) Run(ctx context.Context) error {
-	if err := c.metrics.register(c.env.Metrics); err != nil {
+	if err := c.metrics.Register(c.env.Metrics, c.metrics.requests, c.metrics.errors); err != nil {
 		return err
 	}
-	defer c.metrics.unregister(c.env.Metrics)
+	defer c.metrics.Unregister()
 	var wg sync.WaitGroup
 	for i, d := range c.devices {
 		one := newCamera(c, d)

@@ -69,10 +69,10 @@ func newBus(id string, cfg *Config, ln line, devices []*driver.Device, env drive
 // Run implements [driver.Driver].
 func (b *bus) Run(ctx context.Context) error {
 	defer close(b.ended)
-	if err := b.metrics.register(b.env.Metrics); err != nil {
+	if err := b.metrics.Register(b.env.Metrics, b.metrics.all...); err != nil {
 		return fmt.Errorf("connection %s: %w", b.id, err)
 	}
-	defer b.metrics.unregister(b.env.Metrics)
+	defer b.metrics.Unregister()
 	defer b.line.close()
 	interrupted := make(chan struct{})
 	stop := context.AfterFunc(ctx, func() {

@@ -1,10 +1,9 @@
 package modbus
 
 import (
-	"errors"
-
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/langbiang/langbiang/pkg/driver"
 	"github.com/langbiang/langbiang/pkg/telemetry"
 )
 
@@ -17,8 +16,8 @@ type metrics struct {
 	down                                      prometheus.Gauge
 	kinds                                     map[telemetry.Reason]prometheus.Counter
 
-	all        []prometheus.Collector
-	registered []prometheus.Collector
+	all []prometheus.Collector
+	driver.Registered
 }
 
 func newMetrics(connection string) *metrics {
@@ -55,32 +54,6 @@ func newMetrics(connection string) *metrics {
 		m.kinds[r] = m.errors.WithLabelValues(r.String())
 	}
 	return m
-}
-
-// register adds the metrics to the registry, which may be nil. A name that is
-// taken, by the same connection before a reload for example, is left to its
-// owner.
-func (m *metrics) register(r prometheus.Registerer) error {
-	if r == nil {
-		return nil
-	}
-	for _, c := range m.all {
-		err := r.Register(c)
-		if errors.As(err, &prometheus.AlreadyRegisteredError{}) {
-			continue
-		}
-		if err != nil {
-			return err
-		}
-		m.registered = append(m.registered, c)
-	}
-	return nil
-}
-
-func (m *metrics) unregister(r prometheus.Registerer) {
-	for _, c := range m.registered {
-		r.Unregister(c)
-	}
 }
 
 func (m *metrics) failed(f failure) {
