@@ -39,6 +39,7 @@ type MQTTConfig struct {
 type StoreConfig struct {
 	Kind      string          `yaml:"kind" doc:"local: the embedded time-series database" default:"local"`
 	Retention time.Duration   `yaml:"retention" doc:"how long readings are kept" default:"400d"`
+	MaxSize   strictyaml.Size `yaml:"max_size" doc:"bytes that readings may take on disk: beyond it the oldest go first, whatever their age; 0: no bound but the disk" default:"0"`
 	MaxAge    time.Duration   `yaml:"edge_max_age" doc:"the longest buffer.max_age of any edge; older readings are refused by the store" default:"30d"`
 	MinFree   strictyaml.Size `yaml:"min_free" doc:"stop taking readings when the disk has less free space than this" default:"512MiB"`
 }

@@ -29,17 +29,14 @@ import (
 	"github.com/langbiang/langbiang/pkg/web"
 )
 
-// lateWindow is added to what the edges keep: how far out of order the store
-// takes samples.
-const lateWindow = 15 * 24 * time.Hour
-
 // Hub is an opened hub. Open, then Run once, then Close.
 type Hub struct {
 	plan     *Plan
 	logger   *slog.Logger
 	metrics  *prometheus.Registry
 	ledger   *ledger.Ledger
-	store    *local.Store
+	store    tsdb.Store
+	local    *local.Store // the store when it is embedded, else nil
 	bus      *bus.Bus
 	engine   *rules.Engine
 	offline  *rules.Offline // of the goroutine that settles
@@ -69,25 +66,14 @@ func Open(plan *Plan, version string, logger *slog.Logger) (h *Hub, err error) {
 	if h.listener, err = net.Listen("tcp", cfg.HTTP.Listen); err != nil {
 		return h, fmt.Errorf("http.listen: %w; stop the program that has this address, or choose another", err)
 	}
-	inUse := fmt.Errorf("the data folder %s is in use by another process; stop it, or give this hub a data_dir of its own", cfg.DataDir)
 	h.ledger, err = ledger.Open(filepath.Join(cfg.DataDir, "ledger"), ledger.Options{Logger: logger, Metrics: h.metrics})
 	if errors.Is(err, ledger.ErrLocked) {
-		return h, inUse
+		return h, h.inUse()
 	}
 	if err != nil {
 		return h, fmt.Errorf("ledger: %w", err)
 	}
-	h.store, err = local.Open(filepath.Join(cfg.DataDir, "tsdb"), local.Options{
-		Retention: cfg.Store.Retention, OutOfOrder: cfg.Store.MaxAge + lateWindow, MinFree: int64(cfg.Store.MinFree),
-		Logger: logger, Metrics: h.metrics,
-	})
-	if errors.Is(err, tsdb.ErrLocked) {
-		return h, inUse
-	}
-	if err != nil {
-		return h, fmt.Errorf("store: %w", err)
-	}
-	if err := h.rewind(); err != nil {
+	if err := h.openStore(); err != nil {
 		return h, err
 	}
 	if err := h.loadRules(); err != nil {
@@ -103,7 +89,7 @@ func Open(plan *Plan, version string, logger *slog.Logger) (h *Hub, err error) {
 	h.bus, err = bus.Open(bus.Config{Listen: cfg.MQTT.Listen, DataDir: filepath.Join(cfg.DataDir, "bus"), Insecure: cfg.MQTT.Insecure}, logger, h.metrics)
 	switch {
 	case errors.Is(err, bus.ErrInUse):
-		return h, inUse
+		return h, h.inUse()
 	case errors.Is(err, bus.ErrListen):
 		return h, fmt.Errorf("mqtt.listen: %w; stop the program that has this address, or choose another", err)
 	case err != nil:
@@ -128,37 +114,6 @@ func Open(plan *Plan, version string, logger *slog.Logger) (h *Hub, err error) {
 // sampleError tells the errors of a sample from those of the store.
 func sampleError(err error) bool {
 	return errors.Is(err, tsdb.ErrAhead) || errors.Is(err, tsdb.ErrInvalidSeries)
-}
-
-// rewind makes the edges send again what they keep, when the store has lost what
-// had been durable.
-func (h *Hub) rewind() error {
-	r := h.store.Report()
-	for _, d := range r.Damage {
-		h.logger.Error("store damaged, part set aside", "path", d.Path, "reason", d.Reason, "folder", r.Folder)
-	}
-	if !r.NeedRewind {
-		return nil
-	}
-	edges, err := h.ledger.CheckpointedEdges()
-	if err != nil {
-		return fmt.Errorf("ledger: %w", err)
-	}
-	var list []ledger.Checkpoint
-	for _, e := range edges {
-		list = append(list, ledger.Checkpoint{Edge: e, Position: []byte{}, Rules: []byte{}})
-	}
-	if err := h.ledger.Checkpoint(list); err != nil {
-		return fmt.Errorf("ledger: %w", err)
-	}
-	if err := h.ledger.RecordEvent(ledger.Event{Kind: "store_damaged", Text: "the store lost what had been durable; all edges send again what they keep", Detail: map[string]string{"folder": r.Folder}}); err != nil {
-		return fmt.Errorf("ledger: %w", err)
-	}
-	if err := h.ledger.Flush(); err != nil {
-		return fmt.Errorf("ledger: %w", err)
-	}
-	h.logger.Warn("all edges are asked to send again what they keep", "edges", len(edges))
-	return h.store.Rewound()
 }
 
 // serve prepares the HTTP side.

@@ -9,7 +9,7 @@ import (
 	"github.com/langbiang/langbiang/pkg/ingest"
 	"github.com/langbiang/langbiang/pkg/ledger"
 	"github.com/langbiang/langbiang/pkg/rules"
-	"github.com/langbiang/langbiang/pkg/tsdb/local"
+	"github.com/langbiang/langbiang/pkg/tsdb"
 )
 
 // The parts fit packages together that must not know each other.
@@ -35,7 +35,7 @@ func (h *Hub) raise(t alert.Transition) {
 	}
 }
 
-type storePart struct{ *local.Store }
+type storePart struct{ tsdb.Store }
 
 func (s storePart) Appender() ingest.Appender { return s.Store.Appender() }
 

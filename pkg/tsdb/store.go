@@ -60,6 +60,10 @@ type Store interface {
 	// to be called every few seconds at most.
 	Stats() Stats
 
+	// Capabilities says what the store does of what not every store can. It does
+	// not change.
+	Capabilities() Capabilities
+
 	// Close makes everything committed durable and waits for open queriers.
 	// Open batches are lost.
 	Close() error
@@ -96,20 +100,37 @@ type Appender interface {
 	Rollback() error
 }
 
+// Capabilities are what the stores differ in: the embedded one has all of them,
+// and keeps what is committed at once. What is not said here, all do.
+type Capabilities struct {
+	// StaleMarkers says that the store keeps [StaleMarker]. One that does not drops
+	// it: a series that ends is then seen for as long as a query looks back.
+	StaleMarkers bool
+	// FirstWins says that of two values at one time the first stands. Elsewhere one
+	// of the two does.
+	FirstWins bool
+	// Window says that samples older than the window are refused and counted.
+	Window bool
+	// Holdings says that Stats knows what the store holds: series, times, sizes.
+	Holdings bool
+}
+
 // Stats are numbers about a store. Times are in milliseconds, 0 when there is
 // nothing; sizes are in bytes.
 type Stats struct {
-	Series       uint64 // in the head: those with samples of the last hours
-	MinTime      int64  // of the oldest sample
-	MaxTime      int64  // of the newest sample
-	Blocks       int    // on disk
-	BlockBytes   int64  // on disk
-	LogBytes     int64  // write-ahead logs and head chunks on disk
-	FreeBytes    int64  // on the disk, -1 when unknown
-	Samples      uint64 // appended since start
-	Conflicts    uint64 // dropped: same time as the newest sample, another value
-	TooOld       uint64 // dropped: older than the window
-	Ahead        uint64 // refused: too far ahead of the hub's clock
+	Retention    time.Duration // how long samples are kept; 0: the server decides
+	MaxSize      int64         // bytes that blocks may take; 0: unbounded
+	Series       uint64        // in the head: those with samples of the last hours
+	MinTime      int64         // of the oldest sample
+	MaxTime      int64         // of the newest sample
+	Blocks       int           // on disk
+	BlockBytes   int64         // on disk
+	LogBytes     int64         // write-ahead logs and head chunks on disk
+	FreeBytes    int64         // on the disk, -1 when unknown
+	Samples      uint64        // appended since start
+	Conflicts    uint64        // dropped: same time as the newest sample, another value
+	TooOld       uint64        // dropped: older than the window
+	Ahead        uint64        // refused: too far ahead of the hub's clock
 	Syncs        uint64
 	LastSync     int64 // when the last one ended
 	SyncDuration time.Duration

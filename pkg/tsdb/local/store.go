@@ -399,9 +399,15 @@ func (s *Store) scanIfDue(committed int64) error {
 // Queryable implements [tsdb.Store].
 func (s *Store) Queryable() storage.Queryable { return guarded{s} }
 
+// Capabilities implements [tsdb.Store].
+func (s *Store) Capabilities() tsdb.Capabilities {
+	return tsdb.Capabilities{StaleMarkers: true, FirstWins: true, Window: true, Holdings: true}
+}
+
 // Stats implements [tsdb.Store].
 func (s *Store) Stats() tsdb.Stats {
 	st := tsdb.Stats{
+		Retention: s.options.Retention, MaxSize: s.options.MaxSize,
 		FreeBytes: -1, Samples: s.samples.Load(), Conflicts: s.conflicts.Load(), TooOld: s.tooOld.Load(), Ahead: s.ahead.Load(),
 		Syncs: s.syncCount.Load(), LastSync: s.lastSync.Load(), SyncDuration: time.Duration(s.lastTook.Load()),
 	}
