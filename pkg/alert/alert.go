@@ -149,6 +149,14 @@ type Entry struct {
 	Transition
 }
 
+// Generation is a stretch of the alert log: from sequence First on, up to the
+// first of the next generation. A ledger that was restored from a backup starts
+// a new one, so that consumers who have seen more of the old one can tell.
+type Generation struct {
+	ID    string `json:"id"`
+	First uint64 `json:"first"`
+}
+
 // Key names a transition whatever number it got, so that one raised again by a
 // replay after a crash is recognised: alert id, kind, event time and severity;
 // for an act alert id and the act's key.

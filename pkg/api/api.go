@@ -3,7 +3,8 @@
 //
 //	GET  /api/v1/alerts            ?state= &isa_state= &severity= &site= &rule= &test= &from= &to= &limit= &cursor=
 //	GET  /api/v1/alerts/{id}, /alerts/{id}/entries
-//	GET  /api/v1/alerts/stream     server-sent events, resumed by Last-Event-ID or ?after=
+//	GET  /api/v1/alerts/stream     server-sent events or NDJSON, resumed by Last-Event-ID or ?after=
+//	GET  /api/v1/alerts/events     the same as pages of NDJSON; ?wait= for a long poll
 //	GET  /api/v1/alerts/counts, /groups, /statistics
 //	POST /api/v1/alerts/{id}/ACT, /alerts/acts    what people do, see [Acts]
 //	GET  /api/v1/holds; POST /api/v1/holds, /holds/{id}/end
@@ -27,6 +28,7 @@ import (
 	"time"
 
 	"github.com/langbiang/langbiang/pkg/alert"
+	"github.com/langbiang/langbiang/pkg/alert/feed"
 	"github.com/langbiang/langbiang/pkg/telemetry"
 )
 
@@ -36,14 +38,8 @@ var ErrBadCursor = errors.New("bad cursor")
 // Alerts is the alert log as the API reads it. All methods are safe for
 // concurrent use and show only what is on disk.
 type Alerts interface {
-	Generation() string
-	// FirstSequence is the oldest entry still kept, LastSequence the newest; 0 when there is none.
-	FirstSequence() uint64
-	LastSequence() uint64
-	// Entries returns up to limit entries with a sequence above after, in order.
-	Entries(after uint64, limit int) ([]alert.Entry, error)
-	// Changed returns a channel that is closed at the next new entry.
-	Changed() <-chan struct{}
+	feed.Log
+	feed.Past
 	Alert(id string) (alert.Alert, bool, error)
 	// List returns alerts newest first, and the cursor of the next page or "".
 	// A cursor that it did not give out is ErrBadCursor.
@@ -174,11 +170,13 @@ type Config struct {
 	// until people sign in.
 	Actor      func(r *http.Request, claimed string) (string, error)
 	Fleet      Fleet
-	Edges      EdgeAdmin    // may be nil
-	Ready      func() error // nil: ready; an error says why not
-	Prometheus http.Handler // mounted at /prometheus/api/v1/
-	Metrics    http.Handler // mounted at /metrics
-	Page       http.Handler // everything else
+	SiteGroups func(site string) []string // the groups of a site; nil: there are none
+	Source     string                     // of events, see [feed.Event]; [feed.DefaultSource] when empty
+	Edges      EdgeAdmin                  // may be nil
+	Ready      func() error               // nil: ready; an error says why not
+	Prometheus http.Handler               // mounted at /prometheus/api/v1/
+	Metrics    http.Handler               // mounted at /metrics
+	Page       http.Handler               // everything else
 	Logger     *slog.Logger
 	// Done ends the streams when it is closed, so that a shutdown need not wait for them.
 	Done <-chan struct{}
@@ -201,6 +199,9 @@ func New(cfg Config) *Handler {
 	if cfg.Heartbeat == 0 {
 		cfg.Heartbeat = 15 * time.Second
 	}
+	if cfg.Source == "" {
+		cfg.Source = feed.DefaultSource
+	}
 	if cfg.MaxStreams == 0 {
 		cfg.MaxStreams = 1000
 	}
@@ -208,6 +209,7 @@ func New(cfg Config) *Handler {
 	h.mux.HandleFunc("GET /api/v1/alerts", h.listAlerts)
 	h.mux.HandleFunc("GET /api/v1/alerts/{id}", h.getAlert)
 	h.mux.HandleFunc("GET /api/v1/alerts/stream", h.stream)
+	h.mux.HandleFunc("GET /api/v1/alerts/events", h.listEvents)
 	h.mux.HandleFunc("GET /api/v1/sites", h.listSites)
 	h.mux.HandleFunc("GET /api/v1/edges", h.listEdges)
 	h.mux.HandleFunc("GET /api/v1/devices", h.listDevices)

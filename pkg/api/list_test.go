@@ -85,20 +85,20 @@ func TestListsAreNarrowedByWhatTheyName(t *testing.T) {
 func TestAMistakeInAQueryIsNamed(t *testing.T) {
 	r := newRig(t, fixedFleet{}, nil)
 	for path, want := range map[string]string{
-		"alerts?sate=active":              `"sate" is not known here; known are state`,
-		"alerts?state=open":               `state is "open"; it is active or cleared`,
-		"alerts?severity=warning,dire":    `severity is "dire"`,
-		"alerts?from=yesterday":           `from is "yesterday"; write it as 20`,
-		"alerts?to=2026-11-23T08:00:00":   `to is "2026-11-23T08:00:00"`,
-		"alerts?limit=0":                  `limit is "0"; it must be a number from 1 to 1000`,
-		"alerts?limit=1001":               `limit is "1001"`,
-		"alerts?cursor=made-up":           "give back the next of the page before",
-		"alerts?site=1&site=2":            `"site" may be given once`,
-		"sites?site=1":                    `"site" is not known here`,
-		"series?limit=many":               `limit is "many"`,
-		"alerts/stream?after=yesterday":   `"yesterday" is not GENERATION-SEQUENCE`,
-		"alerts/stream?after=g1-eleven":   `"g1-eleven" is not GENERATION-SEQUENCE`,
-		"alerts/stream?severity=critical": `"severity" is not known here`,
+		"alerts?sate=active":            `"sate" is not known here; known are state`,
+		"alerts?state=open":             `state is "open"; it is active or cleared`,
+		"alerts?severity=warning,dire":  `severity is "dire"`,
+		"alerts?from=yesterday":         `from is "yesterday"; write it as 20`,
+		"alerts?to=2026-11-23T08:00:00": `to is "2026-11-23T08:00:00"`,
+		"alerts?limit=0":                `limit is "0"; it must be a number from 1 to 1000`,
+		"alerts?limit=1001":             `limit is "1001"`,
+		"alerts?cursor=made-up":         "give back the next of the page before",
+		"alerts?site=1&site=2":          `"site" may be given once`,
+		"sites?site=1":                  `"site" is not known here`,
+		"series?limit=many":             `limit is "many"`,
+		"alerts/stream?after=yesterday": `"yesterday" is not GENERATION-SEQUENCE`,
+		"alerts/stream?after=g1-eleven": `"g1-eleven" is not GENERATION-SEQUENCE`,
+		"alerts/stream?severity=dire":   `severity is "dire"`,
 	} {
 		var p problemDocument
 		status, header := r.get("/api/v1/"+path, &p)

@@ -3,8 +3,10 @@ package api
 import (
 	"encoding/json"
 	"log/slog"
+	"math"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -50,7 +52,15 @@ func (l *memoryLog) trim(n int) {
 	l.entries, l.first = l.entries[n:], l.first+uint64(n)
 }
 
-func (l *memoryLog) Generation() string { return l.generation }
+func (l *memoryLog) Generations() []alert.Generation {
+	return []alert.Generation{{ID: l.generation, First: 1}}
+}
+
+func (l *memoryLog) History(id string, after uint64, limit int) ([]alert.Entry, error) {
+	all, err := l.Entries(after, math.MaxInt)
+	out := slices.DeleteFunc(all, func(e alert.Entry) bool { return e.Alert.ID != id })
+	return out[:min(limit, len(out))], err
+}
 
 func (l *memoryLog) FirstSequence() uint64 {
 	l.mu.Lock()

@@ -3,6 +3,7 @@ package api
 import (
 	"bufio"
 	"context"
+	"encoding/json"
 	"fmt"
 	"net"
 	"net/http"
@@ -11,7 +12,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/langbiang/langbiang/pkg/alert"
+	"github.com/langbiang/langbiang/pkg/alert/feed"
 	"github.com/langbiang/langbiang/pkg/internal/testutil"
 )
 
@@ -100,7 +101,16 @@ func (c *consumer) want(list ...event) {
 	c.t.Helper()
 	for i, w := range list {
 		e := c.next()
-		if e.id != w.id || e.name != w.name || w.data != "" && e.data != w.data {
+		for e.name == "comment" {
+			e = c.next()
+		}
+		var envelope feed.Event
+		if w.data != "" {
+			if err := json.Unmarshal([]byte(e.data), &envelope); err != nil {
+				c.t.Fatal(err)
+			}
+		}
+		if e.id != w.id || e.name != w.name || w.data != "" && string(envelope.Data) != w.data {
 			c.t.Fatalf("event %d is %+v, want %+v", i, e, w)
 		}
 	}
@@ -147,10 +157,10 @@ func TestAConsumerIsToldWhatItCannotHave(t *testing.T) {
 		r.log.add(fmt.Sprint(i))
 	}
 	r.log.trim(3)
-	r.follow("g1-1").want(event{"", "trimmed", `{"first":4}`}, entry(4), entry(5), entry(6))
+	r.follow("g1-1").want(event{"", "trimmed", `{"generation":"g1","sequence":3,"first":4}`}, entry(4), entry(5), entry(6))
 	r.follow("g1-3").want(entry(4)) // it has seen all that is gone
 	for _, other := range []string{"g0-5", "g1-900"} {
-		r.follow(other).want(event{"", "generation", `{"generation":"g1","first":4}`}, entry(4))
+		r.follow(other).want(event{"", "generation", `{"generation":"g1","sequence":3,"first":4}`}, entry(4))
 	}
 	r.follow("0").want(entry(4))
 }
@@ -165,7 +175,7 @@ func TestALogThatIsTrimmedUnderAStreamSaysSo(t *testing.T) {
 	r.log.entries = nil
 	r.log.mu.Unlock()
 	r.log.add("4")
-	c.want(event{"", "trimmed", `{"first":4}`}, entry(4))
+	c.want(event{"", "trimmed", `{"generation":"g1","sequence":3,"first":4}`}, entry(4))
 }
 
 func TestEveryConsumerGetsEveryEntryInOrderWhileTheLogGrows(t *testing.T) {
@@ -243,20 +253,136 @@ func TestStreamsEndWhenTheHubStops(t *testing.T) {
 	}
 }
 
-func FuzzResume(f *testing.F) {
-	for _, s := range []string{"", "0", "g1-1", "g1-", "-", "g1-18446744073709551616", "a-b-3", "g0-2"} {
-		f.Add(s)
+// page reads one page of events and returns them with the position for the next.
+func (r *rig) page(query string) (types []string, position string) {
+	r.Helper()
+	resp, err := http.Get(r.url + "/api/v1/alerts/events?" + query)
+	if err != nil {
+		r.Fatal(err)
 	}
-	log := newMemoryLog()
-	for i := range 5 {
-		log.entries = append(log.entries, alert.Entry{Sequence: uint64(i + 3)})
+	defer resp.Body.Close()
+	if ct := resp.Header.Get("Content-Type"); resp.StatusCode != http.StatusOK || ct != "application/x-ndjson" {
+		r.Fatalf("%s: %d %s", query, resp.StatusCode, ct)
 	}
-	log.first = 3
-	h := New(Config{Alerts: log, Fleet: fixedFleet{}})
-	f.Fuzz(func(t *testing.T, id string) {
-		after, notice, ok := h.resume(id)
-		if ok && (after < 2 || after > 7) {
-			t.Errorf("%q goes on after %d, the log has 3 to 7 (notice %q)", id, after, notice)
+	for dec := json.NewDecoder(resp.Body); dec.More(); {
+		var e feed.Event
+		if err := dec.Decode(&e); err != nil {
+			r.Fatal(err)
+		}
+		types = append(types, strings.TrimPrefix(e.Type, feed.TypePrefix)+" "+e.Subject)
+	}
+	return types, resp.Header.Get(PositionHeader)
+}
+
+func TestPagesOfEventsEndWhereTheNextBegins(t *testing.T) {
+	r := newRig(t, fixedFleet{}, nil)
+	for i := range 3*streamBatch + 7 {
+		r.log.add(fmt.Sprint(i))
+	}
+	got, at := 0, "0"
+	for {
+		types, next := r.page("limit=100&after=" + at)
+		for _, e := range types {
+			if want := fmt.Sprintf("alert.raised %d", got); e != want {
+				t.Fatalf("event %d is %q", got, e)
+			}
+			got++
+		}
+		if at = next; len(types) == 0 {
+			break
+		}
+	}
+	if want := 3*streamBatch + 7; got != want || at != fmt.Sprintf("g1-%d", want) {
+		t.Errorf("%d events, the last page ends at %s", got, at)
+	}
+	if types, at := r.page("rule=none&after=0"); len(types) != 0 || at != "g1-775" {
+		t.Errorf("events nobody wants: %v, ends at %s", types, at)
+	}
+	if types, at := r.page(""); len(types) != 1 || types[0] != "stream.hello " || at != "g1-775" {
+		t.Errorf("without a position: %v, ends at %s", types, at)
+	}
+	r.log.trim(10)
+	if types, at := r.page("after=g1-3&limit=2"); fmt.Sprint(types) != "[stream.trimmed  alert.raised 10]" || at != "g1-11" {
+		t.Errorf("trimmed: %v, ends at %s", types, at)
+	}
+}
+
+func TestALongPollWaitsForTheFirstEvent(t *testing.T) {
+	r := newRig(t, fixedFleet{}, nil)
+	r.log.add("old")
+	type answer struct {
+		types []string
+		at    string
+	}
+	answers := make(chan answer)
+	go func() {
+		types, at := r.page("after=g1-1&wait=50s")
+		answers <- answer{types, at}
+	}()
+	testutil.Eventually(t, patience, "the poll is answered by the new entry", func() bool {
+		r.log.add("new")
+		select {
+		case a := <-answers:
+			return len(a.types) > 0 && a.types[0] == "alert.raised new" && strings.HasPrefix(a.at, "g1-")
+		default:
+			return false
 		}
 	})
+	if types, at := r.page("after=g1-900000&wait=1ms"); types[0] != "stream.generation " || at == "" {
+		t.Errorf("%v %s", types, at)
+	}
+	if types, _ := r.page("after=" + feed.Newest(r.log).String() + "&wait=1ms"); len(types) != 0 {
+		t.Errorf("nothing is new, but %v", types)
+	}
+}
+
+func TestAStreamOfLines(t *testing.T) {
+	r := newRig(t, fixedFleet{}, func(c *Config) { c.Heartbeat = 20 * time.Millisecond })
+	r.log.add("one")
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, r.url+"/api/v1/alerts/stream?after=0", http.NoBody)
+	if err != nil {
+		t.Fatal(err)
+	}
+	req.Header.Set("Accept", "application/x-ndjson")
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	dec := json.NewDecoder(resp.Body)
+	for _, want := range []string{"alert.raised one", "stream.heartbeat "} {
+		var e feed.Event
+		if err := dec.Decode(&e); err != nil {
+			t.Fatal(err)
+		}
+		if got := strings.TrimPrefix(e.Type, feed.TypePrefix) + " " + e.Subject; got != want {
+			t.Errorf("%q, want %q", got, want)
+		}
+	}
+}
+
+func TestAStreamLeavesOutWhatIsNotWantedAndMovesOn(t *testing.T) {
+	r := newRig(t, fixedFleet{}, nil)
+	r.log.add("one")
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, r.url+"/api/v1/alerts/stream?after=0&severity=critical&group=x", http.NoBody)
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	lines := bufio.NewScanner(resp.Body)
+	for lines.Scan() {
+		if lines.Text() == "id: g1-1" {
+			break
+		}
+		if strings.HasPrefix(lines.Text(), "data") {
+			t.Fatal(lines.Text())
+		}
+	}
+	if err := lines.Err(); err != nil {
+		t.Error(err)
+	}
 }

@@ -127,7 +127,7 @@ func (h *Hub) serve(version string) error {
 		return fmt.Errorf("query API: %w", err)
 	}
 	var handler http.Handler = api.New(api.Config{
-		Alerts: alertsPart{h.ledger}, Acts: h.ledger, Rules: ruleAdmin{h}, Fleet: &fleet{hub: h}, Edges: &fleet{hub: h}, Ready: h.Ready,
+		Alerts: alertsPart{h.ledger}, Acts: h.ledger, Rules: ruleAdmin{h}, Fleet: &fleet{hub: h}, SiteGroups: h.siteGroups, Edges: &fleet{hub: h}, Ready: h.Ready,
 		Prometheus: prom,
 		Metrics:    promhttp.HandlerFor(h.metrics, promhttp.HandlerOpts{}),
 		Page:       page, Logger: h.logger, Done: h.streams,

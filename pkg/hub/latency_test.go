@@ -16,7 +16,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/langbiang/langbiang/pkg/alert"
+	"github.com/langbiang/langbiang/pkg/alert/feed"
 	"github.com/langbiang/langbiang/pkg/internal/testutil"
 	"github.com/langbiang/langbiang/pkg/telemetry"
 	"github.com/langbiang/langbiang/pkg/wire"
@@ -141,8 +141,12 @@ func BenchmarkFrameToStream(b *testing.B) {
 		lines := bufio.NewScanner(resp.Body)
 		for lines.Scan() {
 			data, ok := strings.CutPrefix(lines.Text(), "data: ")
-			var e alert.Entry
-			if !ok || json.Unmarshal([]byte(data), &e) != nil || e.Sequence == 0 || e.Alert.Rule == "" {
+			var event feed.Event
+			if !ok || json.Unmarshal([]byte(data), &event) != nil {
+				continue
+			}
+			e, ok, err := event.Entry()
+			if !ok || err != nil {
 				continue
 			}
 			now := time.Now()

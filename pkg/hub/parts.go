@@ -77,6 +77,16 @@ func (p alertsPart) FirstSequence() uint64 {
 	return p.Ledger.FirstSequence()
 }
 
+// siteGroups returns the groups of a site, as sites.yaml has them.
+func (h *Hub) siteGroups(site string) []string {
+	for i := range h.plan.Sites {
+		if h.plan.Sites[i].ID == site {
+			return h.plan.Sites[i].Groups
+		}
+	}
+	return nil
+}
+
 func (p alertsPart) List(f api.Filter, cursor string, limit int) ([]alert.Alert, string, error) {
 	items, next, err := p.Alerts(ledger.Filter(f), cursor, limit)
 	if errors.Is(err, ledger.ErrCursor) {

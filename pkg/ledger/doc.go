@@ -57,9 +57,14 @@
 //	events    number u64         JSON of the [Event]
 //	holds     hold id            JSON of the [alert.Hold], while it stands
 //	endedholds end i64 | id      the same, once it has ended
+//	consumers name               JSON of the [feed.Consumer]
+//	dead      number u64         JSON of the [feed.DeadLetter]
+//	notices   number u64         JSON of the [feed.Receipt]
+//	tokens    name               opaque, secret (deliver)
 //
 // A program reads its own format version, and brings files of older ones to it
 // when it opens them, in one transaction (see migrate.go). A file of a newer
 // version is refused with [ErrVersion]; it is not damaged. JSON values may gain
-// fields within a version.
+// fields, and the file buckets, within a version: an older program leaves both
+// alone.
 package ledger

@@ -114,14 +114,8 @@ type Ledger struct {
 	changed     chan struct{}
 }
 
-// Generation is a stretch of the alert log: from sequence First on, up to the
-// first of the next generation. A ledger that was restored from a backup starts
-// a new one (see [Ledger.NewGeneration]), so that consumers who have seen more
-// of the old one can tell.
-type Generation struct {
-	ID    string `json:"id"`
-	First uint64 `json:"first"`
-}
+// Generation is a stretch of the alert log; see [Ledger.NewGeneration].
+type Generation = alert.Generation
 
 // The buckets.
 var (
@@ -140,6 +134,10 @@ var (
 	bucketEvents    = []byte("events")
 	bucketHolds     = []byte("holds")
 	bucketEnded     = []byte("endedholds")
+	bucketConsumers = []byte("consumers")
+	bucketDead      = []byte("dead")
+	bucketNotices   = []byte("notices")
+	bucketTokens    = []byte("tokens")
 
 	keyVersion     = []byte("version")
 	keyGenerations = []byte("generations")
@@ -149,6 +147,7 @@ func allBuckets() [][]byte {
 	return [][]byte{
 		bucketMeta, bucketLog, bucketKeys, bucketAlerts, bucketStarts, bucketActive, bucketPositions,
 		bucketState, bucketSchemas, bucketRuleSets, bucketEdges, bucketGaps, bucketEvents, bucketHolds, bucketEnded,
+		bucketConsumers, bucketDead, bucketNotices, bucketTokens,
 	}
 }
 

@@ -319,7 +319,7 @@ func TestGenerationsShareTheNumbers(t *testing.T) {
 	entries, err := l.Entries(0, 10)
 	check(t, err)
 	gs := l.Generations()
-	if len(gs) != 2 || gs[0] != (Generation{first, 1}) || gs[1].First != 2 || entries[0].Generation != first || entries[1].Generation != gs[1].ID || l.Generation() != gs[1].ID {
+	if len(gs) != 2 || gs[0] != (Generation{ID: first, First: 1}) || gs[1].First != 2 || entries[0].Generation != first || entries[1].Generation != gs[1].ID || l.Generation() != gs[1].ID {
 		t.Errorf("generations %+v entries %+v", gs, entries)
 	}
 }

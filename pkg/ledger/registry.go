@@ -3,7 +3,6 @@ package ledger
 import (
 	"bytes"
 	"crypto/sha256"
-	"encoding/binary"
 	"encoding/json"
 	"fmt"
 	"time"
@@ -162,24 +161,8 @@ type Event struct {
 func (l *Ledger) RecordEvent(e Event) error {
 	return l.submit(op{apply: func(b *batch) error {
 		bucket := b.tx.Bucket(bucketEvents)
-		n, err := bucket.NextSequence()
-		if err != nil {
-			return err
-		}
-		e.Number, e.Recorded = n, b.recorded
-		if err := putJSON(bucket, binary.BigEndian.AppendUint64(nil, n), &e); err != nil {
-			return err
-		}
-		if n <= uint64(l.o.MaxEvents) {
-			return nil
-		}
-		c := bucket.Cursor()
-		for k, _ := c.First(); k != nil && binary.BigEndian.Uint64(k) <= n-uint64(l.o.MaxEvents); k, _ = c.First() {
-			if err := bucket.Delete(k); err != nil {
-				return err
-			}
-		}
-		return nil
+		e.Recorded = b.recorded
+		return putNumbered(bucket, &e.Number, &e, uint64(l.o.MaxEvents))
 	}})
 }
 
@@ -188,25 +171,7 @@ func (l *Ledger) RecordEvent(e Event) error {
 func (l *Ledger) Events(edge string, before uint64, limit int) ([]Event, error) {
 	var out []Event
 	err := l.view(func(tx *bolt.Tx) error {
-		c := tx.Bucket(bucketEvents).Cursor()
-		k, v := c.Last()
-		if before > 0 {
-			if k, _ = c.Seek(binary.BigEndian.AppendUint64(nil, before)); k != nil {
-				k, v = c.Prev()
-			} else {
-				k, v = c.Last()
-			}
-		}
-		for ; k != nil && len(out) < limit; k, v = c.Prev() {
-			var e Event
-			if err := json.Unmarshal(v, &e); err != nil {
-				return fmt.Errorf("ledger: an event cannot be read: %w", err)
-			}
-			if edge == "" || e.Edge == edge {
-				out = append(out, e)
-			}
-		}
-		return nil
+		return newestFirst(tx.Bucket(bucketEvents), before, limit, &out, func(e *Event) bool { return edge == "" || e.Edge == edge })
 	})
 	return out, err
 }

@@ -22,7 +22,7 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/langbiang/langbiang/pkg/alert"
+	"github.com/langbiang/langbiang/pkg/alert/feed"
 )
 
 func main() {
@@ -191,8 +191,12 @@ func follow(ctx context.Context, base string, began time.Time) {
 		if !ok {
 			continue
 		}
-		var e alert.Entry
-		if err := json.Unmarshal([]byte(data), &e); err != nil || e.Kind == "" {
+		var event feed.Event
+		if err := json.Unmarshal([]byte(data), &event); err != nil {
+			continue
+		}
+		e, ok, err := event.Entry()
+		if err != nil || !ok {
 			continue
 		}
 		fmt.Printf("%6.1fs  %-16s %-9s %s\n", time.Since(began).Seconds(), e.Kind, e.Alert.Severity, e.Alert.Message.VI)

@@ -10,7 +10,7 @@ import (
 	"sync"
 	"time"
 
-	"github.com/langbiang/langbiang/pkg/alert"
+	"github.com/langbiang/langbiang/pkg/alert/feed"
 )
 
 // alertWatch listens to the hub's alert stream and takes the time from the append
@@ -65,8 +65,12 @@ func (a *alertWatch) listen(ctx context.Context, page string, ready chan<- struc
 			continue
 		}
 		now := time.Now()
-		var e alert.Entry
-		if err := json.Unmarshal([]byte(data), &e); err != nil {
+		var event feed.Event
+		if err := json.Unmarshal([]byte(data), &event); err != nil {
+			return fmt.Errorf("alert stream: %w", err)
+		}
+		e, _, err := event.Entry()
+		if err != nil {
 			return fmt.Errorf("alert stream: %w", err)
 		}
 		if e.Alert.Rule == probeRule {

@@ -37,6 +37,7 @@ var allowed = map[string][]string{
 	"pkg/alert":         {"pkg/telemetry"},
 	"pkg/identity":      {},
 	"pkg/api":           {"pkg/telemetry", "pkg/alert"},
+	"pkg/client":        {"pkg/telemetry", "pkg/alert"},
 	"pkg/web":           {},
 	"pkg/edge":          {"*"},
 	"pkg/hub":           {"*"},

@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"github.com/langbiang/langbiang/pkg/alert"
+	"github.com/langbiang/langbiang/pkg/alert/feed"
 	"github.com/langbiang/langbiang/pkg/buffer"
 	"github.com/langbiang/langbiang/pkg/internal/testutil"
 	"github.com/langbiang/langbiang/pkg/telemetry"
@@ -322,8 +323,12 @@ func alertEntries(t *testing.T, hub string) []alert.Entry {
 		if !ok {
 			continue
 		}
-		var e alert.Entry
-		if err := json.Unmarshal([]byte(data), &e); err != nil {
+		var event feed.Event
+		if err := json.Unmarshal([]byte(data), &event); err != nil {
+			t.Fatal(err)
+		}
+		e, _, err := event.Entry()
+		if err != nil {
 			t.Fatal(err)
 		}
 		all = append(all, e)
@@ -351,11 +356,11 @@ func newestEntry(t *testing.T, hub string) uint64 {
 	lines := bufio.NewScanner(resp.Body)
 	for lines.Scan() {
 		if data, ok := strings.CutPrefix(lines.Text(), "data: "); ok {
-			var hello struct{ Sequence uint64 }
+			var hello struct{ Data feed.Told }
 			if err := json.Unmarshal([]byte(data), &hello); err != nil {
 				t.Fatal(err)
 			}
-			return hello.Sequence
+			return hello.Data.Sequence
 		}
 	}
 	t.Fatal("the stream said nothing")

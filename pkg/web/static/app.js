@@ -205,7 +205,7 @@ function listen() {
   source.addEventListener("generation", () => { alerts.clear(); list().catch(() => {}); });
   source.addEventListener("trimmed", () => { list().catch(() => {}); });
   source.addEventListener("alert", (ev) => {
-    const entry = JSON.parse(ev.data);
+    const entry = JSON.parse(ev.data).data; // in its CloudEvents envelope
     const a = { ...entry.alert, sequence: entry.sequence };
     const known = alerts.get(a.id);
     if (known && known.sequence > a.sequence) return;
