@@ -136,7 +136,7 @@ func (c *Client) Follow(ctx context.Context, o Options, handle func(Event) error
 		var own *handlerError
 		switch {
 		case ctx.Err() != nil:
-			return nil
+			return nil //nolint:nilerr // asked to end
 		case errors.As(err, &own):
 			return own.err
 		case errors.Is(err, ErrRefused):
