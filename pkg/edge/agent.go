@@ -179,7 +179,9 @@ func (a *Agent) Run(ctx context.Context) error {
 		})
 	}
 	start(&others, "clock", ctx, a.clock.Run)
-	start(&link, "uplink", linkCtx, a.uplink.Run)
+	if a.plan.Config.Hub.URL != "" {
+		start(&link, "uplink", linkCtx, a.uplink.Run)
+	}
 	start(&record, "log", recordCtx, func(ctx context.Context) error {
 		return a.recorder.run(ctx, a.pace.cut, a.plan.Config.Hub.Heartbeat, a.plan.Config.Buffer.CommitEvery, func() { a.alive() })
 	})

@@ -54,8 +54,12 @@ func (l logPart) SetSafe(p wire.Pos) { l.Log.SetSafe(fromWire(p)) }
 // newUplink makes the uplink of the agent.
 func (a *Agent) newUplink(version string) (*uplink.Uplink, error) {
 	cfg := &a.plan.Config
+	address := cfg.Hub.URL
+	if address == "" {
+		address = "mqtt://127.0.0.1:1" // of simulated devices: it does not run
+	}
 	u, err := uplink.New(uplink.Config{
-		URL: cfg.Hub.URL, Edge: cfg.Edge.ID, Epoch: a.recorder.epoch, Logger: a.logger, Metrics: a.metrics,
+		URL: address, Edge: cfg.Edge.ID, Epoch: a.recorder.epoch, Logger: a.logger, Metrics: a.metrics,
 		Hello: func(h *wire.Hello) {
 			t := a.clock.Now()
 			h.Site, h.Version, h.Platform = cfg.Edge.Site, version, runtime.GOOS+"/"+runtime.GOARCH

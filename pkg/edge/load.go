@@ -31,7 +31,12 @@ type Plan struct {
 	// Clock is what log time is made from; nil: this machine's own clocks.
 	Clock clock.Source
 
-	reload func() (*Plan, error) // reads the same file anew; nil: there is none
+	// Simulated says that the connections lead to langbiang-edge simulate, not to
+	// what the file says.
+	Simulated bool
+
+	library *profile.Library
+	reload  func() (*Plan, error) // reads the same file anew; nil: there is none
 }
 
 // Connection is a way to reach devices, with those that use it.
@@ -91,7 +96,7 @@ func Load(path string, override func(*Config) error) (*Plan, error) {
 	c := &checker{doc: doc, cfg: &cfg, quantities: maps.Clone(quantities), errs: errs}
 	c.settings()
 	library := profile.Open(quantities, c.profileFolders()...)
-	plan := &Plan{Config: cfg, reload: func() (*Plan, error) { return Load(path, override) }, Disabled: map[string]error{}, Quantities: c.quantities, Filters: filterSet{}}
+	plan := &Plan{Config: cfg, reload: func() (*Plan, error) { return Load(path, override) }, Disabled: map[string]error{}, Quantities: c.quantities, Filters: filterSet{}, library: library}
 	c.connections(plan)
 	c.devices(plan, library)
 	c.quantityFilters()

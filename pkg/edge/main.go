@@ -6,6 +6,8 @@ import (
 	"io"
 	"sync"
 
+	"github.com/spf13/pflag"
+
 	"github.com/langbiang/langbiang/pkg/internal/settings"
 )
 
@@ -16,16 +18,23 @@ const defaultPath = "/etc/langbiang/edge.yaml"
 // fine, 1 it failed, 2 the configuration or the call is wrong.
 func Main(ctx context.Context, version string, args []string, stdout, stderr io.Writer) int {
 	defaults := DefaultConfig()
+	simulated := false
 	p := settings.Program[*Plan]{
 		Name: "langbiang-edge", Short: "The Langbiang agent: reads the devices of a gateway and sends their readings to the hub",
 		Version: version, ConfigPath: defaultPath, Defaults: &defaults,
+		Flags: func(f *pflag.FlagSet) {
+			f.BoolVar(&simulated, "simulated", false, "read the devices that langbiang-edge simulate serves in another terminal, in place of the real ones")
+		},
 		Load: func(path string, o *settings.Overrides) (*Plan, error) {
+			if simulated {
+				return loadSimulated(path, o)
+			}
 			return Load(path, func(c *Config) error { return o.Apply(c) })
 		},
 		Commands: []settings.Command[*Plan]{
 			{Use: "run", Short: "run the agent until it is told to stop", Run: run},
 			initCommand(), checkCommand(), statusCommand(), readCommand(), whyCommand(), planCommand(), doctorCommand(), reloadCommand(), maintainCommand(), writeCommand(), traceCommand(),
-			profilesCommand(), scanCommand(), queueCommand(),
+			profilesCommand(), scanCommand(), simulateCommand(), queueCommand(),
 		},
 	}
 	return p.Main(ctx, args, stdout, stderr)

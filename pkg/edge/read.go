@@ -40,7 +40,7 @@ func look(ctx context.Context, plan *Plan, only string, limit time.Duration) (st
 	if err != nil {
 		return s, err
 	}
-	s.Edge = plan.Config.Edge.ID
+	s.Edge, s.Simulated = plan.Config.Edge.ID, plan.Simulated
 	s.Connections, s.Devices = describeDevices(plan, r, only)
 	return s, nil
 }
@@ -84,7 +84,7 @@ func readCommand() settings.Command[*Plan] {
 			if err := narrow(&s, device, point); err != nil {
 				return err
 			}
-			if err := printReadings(c.Stdout, &s, time.Now()); err != nil || !watch {
+			if err := printReadings(c.Stdout, &s, s.now()); err != nil || !watch {
 				return err
 			}
 			if s.Agent == nil {
@@ -140,6 +140,9 @@ func printReadings(w io.Writer, s *status, now time.Time) error {
 	}
 	if err := t.Flush(); err != nil {
 		return err
+	}
+	if s.Simulated {
+		silent.WriteString("simulated: no value is real\n")
 	}
 	_, err := io.WriteString(w, silent.String())
 	return err
@@ -265,13 +268,16 @@ func printStatus(w io.Writer, s *status, now time.Time) error {
 	line := func(format string, args ...any) { _, _ = fmt.Fprintf(t, format+"\n", args...) } // a tabwriter fails in Flush
 	a := s.Agent
 	line("edge\t%s, version %s, running for %s", s.Edge, a.Version, age(a.Started, now))
+	if s.Simulated {
+		line("devices\tsimulated: no value is real")
+	}
 	clock := "not trusted yet: readings wait for the true time"
 	if a.Clock.Trusted {
 		clock = "trusted"
 	}
 	line("clock\t%s, %s", a.Clock.Now.Format(time.RFC3339), clock)
 	line("hub\t%s", hubLine(a, now))
-	line("log\t%s", logLine(a, now))
+	line("log\t%s", logLine(a, s.now()))
 	line("")
 	line("CONNECTION\tKIND\tADDRESS\tANSWER")
 	for _, c := range s.Connections {
@@ -285,7 +291,7 @@ func printStatus(w io.Writer, s *status, now time.Time) error {
 		if d.Revision != "" {
 			profile += " " + d.Revision
 		}
-		line("%s\t%s\t%s\t%s\t%s %s\t%s", d.ID, d.word(), age(d.Since, now), profile, d.Connection, d.Address, d.remark())
+		line("%s\t%s\t%s\t%s\t%s %s\t%s", d.ID, d.word(), age(d.Since, s.now()), profile, d.Connection, d.Address, d.remark())
 	}
 	return t.Flush()
 }
@@ -315,6 +321,8 @@ func (d *deviceStatus) word() string {
 func hubLine(a *agentStatus, now time.Time) string {
 	h := &a.Hub
 	switch {
+	case h.URL == "":
+		return noHub
 	case !h.Connected:
 		return fmt.Sprintf("%s: not connected: %s", h.URL, h.Reason)
 	case h.Refusal != "":

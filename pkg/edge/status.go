@@ -16,9 +16,19 @@ import (
 // directly and Agent is nil. The JSON form is what `status --json` prints.
 type status struct {
 	Edge        string             `json:"edge"`
-	Agent       *agentStatus       `json:"agent"` // nil: no agent runs
+	Simulated   bool               `json:"simulated,omitempty"` // no value is real
+	Agent       *agentStatus       `json:"agent"`               // nil: no agent runs
 	Connections []connectionStatus `json:"connections"`
 	Devices     []deviceStatus     `json:"devices"`
+}
+
+// now is the clock by which the times of the status were given: that of the agent,
+// which may not know the true time yet.
+func (s *status) now() time.Time {
+	if s.Agent != nil {
+		return s.Agent.Clock.Now
+	}
+	return time.Now()
 }
 
 // agentStatus is how a running agent stands.
@@ -177,7 +187,7 @@ func addressOf(src driver.Source) string {
 
 // status returns how the agent stands. Safe for concurrent use.
 func (a *Agent) status(only string) status {
-	s := status{Edge: a.plan.Config.Edge.ID, Agent: &agentStatus{Version: a.version, Epoch: a.recorder.epoch.String(), Started: a.started}}
+	s := status{Edge: a.plan.Config.Edge.ID, Simulated: a.plan.Simulated, Agent: &agentStatus{Version: a.version, Epoch: a.recorder.epoch.String(), Started: a.started}}
 	t := a.clock.Now()
 	s.Agent.Clock.Now, s.Agent.Clock.Trusted, s.Agent.Clock.Era = time.UnixMilli(t.Ms), t.Trusted, t.Era
 	up, hub := a.uplink.Status(), &s.Agent.Hub

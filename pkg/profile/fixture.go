@@ -254,7 +254,7 @@ func (st *state) raw(pl *Place) Raw {
 	if pl.Topic != "" {
 		r := Raw{Quality: telemetry.BadQuality(telemetry.ReasonMissing)}
 		for _, m := range st.messages {
-			if topicFits(pl.Topic, m.Topic) {
+			if TopicFits(pl.Topic, m.Topic) {
 				if v, there := payloadAt(pl.Path, m.Payload); there {
 					r = RawValue(v, true)
 				}
@@ -318,7 +318,7 @@ func (c *fixtureCheck) read(pt *Point, st *state) (o outcome, ok bool) {
 	}
 	if area == AreaNone {
 		for _, m := range st.messages {
-			if !topicFits(pt.Topic, m.Topic) {
+			if !TopicFits(pt.Topic, m.Topic) {
 				continue
 			}
 			if got, there := fromPayload(pt, conv, count, m.Payload, st.at); there || !c.p.MQTT.Partial {
@@ -422,7 +422,7 @@ func (a *Availability) last(messages []Message) (online, known bool) {
 		return false, false
 	}
 	for _, m := range messages {
-		if !topicFits(a.Topic, m.Topic) {
+		if !TopicFits(a.Topic, m.Topic) {
 			continue
 		}
 		if o, _ := fromPayload(&Point{Kind: KindText, Path: a.Path}, linear{}, nil, m.Payload, 0); !o.q.IsBad() {
@@ -434,8 +434,8 @@ func (a *Availability) last(messages []Message) (online, known bool) {
 	return online, known
 }
 
-// topicFits reports whether a topic matches a filter.
-func topicFits(filter, topic string) bool {
+// TopicFits reports whether a topic matches a filter.
+func TopicFits(filter, topic string) bool {
 	f, t := strings.Split(filter, "/"), strings.Split(topic, "/")
 	for i, level := range f {
 		if level == "#" {

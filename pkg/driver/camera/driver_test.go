@@ -129,9 +129,7 @@ func TestACameraIsMeasuredFromBothSides(t *testing.T) {
 	if dark, frozen := last(6), last(7); dark.Value != 1 || frozen.Value != 0 {
 		t.Errorf("dark %v, frozen %v", dark.Value, frozen.Value)
 	}
-	if s := rec.State("gate"); !s.Up {
-		t.Errorf("%+v", s)
-	}
+	rec.Wait(t, "it is up", func() bool { return rec.State("gate").Up }) // told after the readings
 	srv.Close()
 	rec.Wait(t, "the pictures are bad", func() bool { r := last(4); return r.Quality.IsBad() })
 	if s := rec.State("gate"); !s.Up || s.Changes != 1 {

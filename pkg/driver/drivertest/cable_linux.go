@@ -10,8 +10,9 @@ import (
 	"testing"
 	"time"
 
-	"github.com/creack/pty"
 	"golang.org/x/sys/unix"
+
+	"github.com/langbiang/langbiang/pkg/driver/sim"
 )
 
 // Cable joins two pseudo-terminals. A byte takes as long on it as on a serial
@@ -31,7 +32,11 @@ func NewCable(t testing.TB, baud int) *Cable {
 	c := &Cable{character: 11 * time.Second / time.Duration(baud)}
 	var masters [2]*os.File
 	for i, name := range []*string{&c.A, &c.B} {
-		m, s, err := pty.Open()
+		var err error
+		if masters[i], *name, err = sim.OpenTerminal(); err != nil {
+			t.Fatal(err)
+		}
+		s, err := os.OpenFile(*name, os.O_RDWR|unix.O_NOCTTY, 0)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -39,10 +44,6 @@ func NewCable(t testing.TB, baud int) *Cable {
 		if err := raw(s); err != nil {
 			t.Fatal(err)
 		}
-		if masters[i], err = pollable(m); err != nil {
-			t.Fatal(err)
-		}
-		*name = s.Name()
 	}
 	var wg sync.WaitGroup
 	wg.Go(func() { c.carry(masters[0], masters[1]) })
@@ -124,7 +125,7 @@ func (f *Field) ServeRTUOn(t testing.TB, path string) {
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	var wg sync.WaitGroup
-	wg.Go(func() { f.rtu(ctx, line, false, 0) })
+	wg.Go(func() { f.Field.ServeRTU(ctx, line, false, 0) })
 	t.Cleanup(func() {
 		cancel()
 		_ = line.Close()

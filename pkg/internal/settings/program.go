@@ -24,6 +24,8 @@ type Program[P any] struct {
 	ConfigPath  string // where the file stands when --config does not say
 	// Defaults points to the configuration struct whose scalars get flags.
 	Defaults any
+	// Flags adds flags to every command that loads the file; nil: none.
+	Flags func(*pflag.FlagSet)
 	// Load reads the file; o is to be applied over what it says.
 	Load     func(path string, o *Overrides) (P, error)
 	Commands []Command[P]
@@ -100,6 +102,9 @@ func (p *Program[P]) command(c *Command[P], call *Call, ran *bool) *cobra.Comman
 		}
 	case c.Run != nil:
 		cmd.Flags().StringVar(&call.Config, "config", p.ConfigPath, "configuration file")
+		if p.Flags != nil {
+			p.Flags(cmd.Flags())
+		}
 		o, err := Register(cmd.Flags(), p.Defaults)
 		cmd.RunE = func(cmd *cobra.Command, args []string) error {
 			if err != nil {
