@@ -23,7 +23,7 @@ func (f *countingFold) Observe(uint32, int64, float64, telemetry.Quality)    { f
 func (f *countingFold) ObserveText(uint32, int64, string, telemetry.Quality) { f.n++ }
 func (*countingFold) Unobserved(int64, int64)                                {}
 func (*countingFold) Advance(int64)                                          {}
-func (*countingFold) Save(dst []byte) []byte                                 { return dst }
+func (*countingFold) SaveChanges(dst []byte) ([]byte, bool)                  { return dst, true }
 func (*countingFold) Dirty() bool                                            { return false }
 
 // benchFrames makes n frames of a second, 1,000 series of two decimals each.

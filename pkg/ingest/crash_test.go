@@ -1,6 +1,7 @@
 package ingest
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"math"
@@ -201,6 +202,7 @@ func (l *crashLedger) Checkpoint(list []Checkpoint) error {
 		if c.Rules != nil {
 			was.Rules = c.Rules
 		}
+		was.Rules = append(slices.Clone(was.Rules), c.Changes...)
 		if c.Schema != nil {
 			was.Schema = c.Schema
 		}
@@ -257,6 +259,8 @@ type diary struct {
 	last  map[string]int64
 	bound []telemetry.BoundSeries
 	dirty bool
+	saved int // lines
+	saves int
 }
 
 type diaries struct {
@@ -267,10 +271,12 @@ type diaries struct {
 
 func (d *diaries) Open(edge string, saved []byte) (Fold, error) {
 	f := &diary{t: d.t, last: map[string]int64{}}
-	if saved != nil {
-		if err := json.Unmarshal(saved, f); err != nil {
+	for dec := json.NewDecoder(bytes.NewReader(saved)); dec.More(); {
+		var part diary
+		if err := dec.Decode(&part); err != nil {
 			return nil, err
 		}
+		f.Lines, f.Begun = append(f.Lines, part.Lines...), part.Begun
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -321,13 +327,19 @@ func (f *diary) write(format string, a ...any) {
 	f.dirty = true
 }
 
-func (f *diary) Save(dst []byte) []byte {
-	b, err := json.Marshal(f)
+// SaveChanges writes the lines that are new, most of the time.
+func (f *diary) SaveChanges(dst []byte) (out []byte, whole bool) {
+	part := *f
+	if whole = f.saved == 0 || f.saves%5 == 0; !whole {
+		part.Lines = f.Lines[f.saved:]
+	}
+	b, err := json.Marshal(part)
 	if err != nil {
 		f.t.Error(err)
 	}
-	f.dirty = false
-	return append(dst, b...)
+	f.dirty, f.saved = false, len(f.Lines)
+	f.saves++
+	return append(dst, b...), whole
 }
 
 func (f *diary) Dirty() bool { return f.dirty }

@@ -213,9 +213,13 @@ func blank(n int) []uint8 {
 func (e *edge) checkpoint() Checkpoint {
 	cp := Checkpoint{Edge: e.id, Position: e.encode(nil)}
 	if e.fold != nil && e.fold.Dirty() {
-		cp.Rules = e.fold.Save(nil)
-		if cp.Rules == nil {
+		switch saved, whole := e.fold.SaveChanges(nil); {
+		case !whole:
+			cp.Changes = saved
+		case saved == nil:
 			cp.Rules = []byte{}
+		default:
+			cp.Rules = saved
 		}
 	}
 	if e.schemaChanged && e.cur != nil {

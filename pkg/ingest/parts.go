@@ -33,8 +33,9 @@ type Appender interface {
 
 // Rules makes the rule state of edges.
 type Rules interface {
-	// Open returns the state of an edge, from what Save wrote at the last
-	// checkpoint; saved is nil when there is none. It is called concurrently. An
+	// Open returns the state of an edge, from what SaveChanges wrote up to the last
+	// checkpoint: the last whole state with the changes after it, one after the
+	// other; saved is nil when there is none. It is called concurrently. An
 	// error ends Run: an implementation that would rather begin anew does so itself.
 	Open(edge string, saved []byte) (Fold, error)
 }
@@ -57,9 +58,9 @@ type Fold interface {
 	Unobserved(from, to int64)
 	// Advance says that all on-time readings up to w have been shown.
 	Advance(w int64)
-	// Save appends the state to dst.
-	Save(dst []byte) []byte
-	// Dirty reports whether the state changed since the last Save.
+	// SaveChanges appends to dst what changed since the last call, or the whole state.
+	SaveChanges(dst []byte) (out []byte, whole bool)
+	// Dirty reports whether the state changed since the last SaveChanges.
 	Dirty() bool
 }
 
@@ -76,7 +77,8 @@ type Bands interface {
 type Checkpoint struct {
 	Edge     string
 	Position []byte
-	Rules    []byte
+	Rules    []byte // state in place of all that was written of it
+	Changes  []byte // of the state, to be kept after what was written of it
 	Schema   []byte
 }
 

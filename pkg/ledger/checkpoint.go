@@ -2,6 +2,7 @@ package ledger
 
 import (
 	"bytes"
+	"encoding/binary"
 	"fmt"
 	"slices"
 
@@ -14,7 +15,8 @@ import (
 type Checkpoint struct {
 	Edge     string
 	Position []byte // of the newest frame that is under this checkpoint
-	Rules    []byte // state of the rules there
+	Rules    []byte // state of the rules there; in place of all that stood of it
+	Changes  []byte // of the rules' state, to be kept after what stands of it
 	Schema   []byte // encoded schema in force there
 }
 
@@ -48,6 +50,21 @@ func (l *Ledger) Checkpoint(list []Checkpoint) error {
 }
 
 func (b *batch) checkpoint(c Checkpoint) error {
+	if c.Rules != nil {
+		if err := dropChanges(b.tx, c.Edge); err != nil {
+			return err
+		}
+	}
+	if len(c.Changes) > 0 {
+		changes := b.tx.Bucket(bucketChanges)
+		n, err := changes.NextSequence()
+		if err != nil {
+			return err
+		}
+		if err := changes.Put(binary.BigEndian.AppendUint64(changesOf(c.Edge), n), c.Changes); err != nil {
+			return err
+		}
+	}
 	for _, f := range []struct {
 		bucket, value []byte
 	}{{bucketPositions, c.Position}, {bucketState, c.Rules}, {bucketSchemas, c.Schema}} {
@@ -68,12 +85,32 @@ func (b *batch) checkpoint(c Checkpoint) error {
 	return nil
 }
 
-// Load returns the newest checkpoint of the edge; ok is false when it has none.
+// changesOf is what the keys of the edge's changes begin with.
+func changesOf(edge string) []byte { return append([]byte(edge), 0) }
+
+func dropChanges(tx *bolt.Tx, edge string) error {
+	prefix := changesOf(edge)
+	c := tx.Bucket(bucketChanges).Cursor()
+	for k, _ := c.Seek(prefix); k != nil && bytes.HasPrefix(k, prefix); k, _ = c.Seek(prefix) {
+		if err := c.Delete(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Load returns the newest checkpoint of the edge, the rules' state with its changes
+// after it; ok is false when it has none.
 func (l *Ledger) Load(edge string) (c Checkpoint, ok bool, err error) {
 	c.Edge = edge
 	err = l.view(func(tx *bolt.Tx) error {
 		c.Position = bytes.Clone(tx.Bucket(bucketPositions).Get([]byte(edge)))
 		c.Rules = bytes.Clone(tx.Bucket(bucketState).Get([]byte(edge)))
+		prefix := changesOf(edge)
+		changes := tx.Bucket(bucketChanges).Cursor()
+		for k, v := changes.Seek(prefix); k != nil && bytes.HasPrefix(k, prefix); k, v = changes.Next() {
+			c.Rules = append(c.Rules, v...)
+		}
 		c.Schema = bytes.Clone(tx.Bucket(bucketSchemas).Get([]byte(edge)))
 		return nil
 	})

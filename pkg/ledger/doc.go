@@ -49,7 +49,8 @@
 //	starts    start i64 | id     index value, see index.go: what a list filters by
 //	active    start i64 | id     the same, for those that are active
 //	positions edge               opaque (ingest)
-//	state     edge               opaque (rules)
+//	state     edge               opaque (rules); a whole
+//	statechanges edge 0 n u64    opaque (rules); what has changed since, in order
 //	schemas   edge               opaque (ingest)
 //	rulesets  from i64 | id      JSON of the [RuleSet]
 //	edges     edge               JSON of the [EdgeRecord]

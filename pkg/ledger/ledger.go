@@ -127,6 +127,7 @@ var (
 	bucketActive    = []byte("active")
 	bucketPositions = []byte("positions")
 	bucketState     = []byte("state")
+	bucketChanges   = []byte("statechanges")
 	bucketSchemas   = []byte("schemas")
 	bucketRuleSets  = []byte("rulesets")
 	bucketEdges     = []byte("edges")
@@ -146,7 +147,7 @@ var (
 func allBuckets() [][]byte {
 	return [][]byte{
 		bucketMeta, bucketLog, bucketKeys, bucketAlerts, bucketStarts, bucketActive, bucketPositions,
-		bucketState, bucketSchemas, bucketRuleSets, bucketEdges, bucketGaps, bucketEvents, bucketHolds, bucketEnded,
+		bucketState, bucketChanges, bucketSchemas, bucketRuleSets, bucketEdges, bucketGaps, bucketEvents, bucketHolds, bucketEnded,
 		bucketConsumers, bucketDead, bucketNotices, bucketTokens,
 	}
 }

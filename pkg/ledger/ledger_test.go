@@ -133,6 +133,36 @@ func TestCheckpointCommitsTransitionsAndPositionsTogether(t *testing.T) {
 	}
 }
 
+func TestChangesOfTheRulesStateStandAfterItsWhole(t *testing.T) {
+	dir := t.TempDir()
+	l := open(t, dir, Options{})
+	rules := func(want string) {
+		t.Helper()
+		if got, _, err := l.Load("e1"); err != nil || string(got.Rules) != want {
+			t.Errorf("%q, %v; want %q", got.Rules, err, want)
+		}
+	}
+	check(t, l.Checkpoint([]Checkpoint{{Edge: "e1", Rules: []byte("whole ")}, {Edge: "e", Rules: []byte("other "), Changes: []byte("x")}}))
+	for i := range 300 { // over the end of a byte
+		check(t, l.Checkpoint([]Checkpoint{{Edge: "e1", Changes: []byte{byte('0' + i%10)}}, {Edge: "e10", Changes: []byte("y")}}))
+	}
+	want := "whole " + strings.Repeat("0123456789", 30)
+	rules(want)
+	check(t, l.Close())
+	l = open(t, dir, Options{})
+	check(t, l.Checkpoint([]Checkpoint{{Edge: "e1", Changes: []byte("a")}}))
+	rules(want + "a")
+	check(t, l.Checkpoint([]Checkpoint{{Edge: "e1", Rules: []byte("anew ")}}))
+	rules("anew ")
+	check(t, l.Checkpoint([]Checkpoint{{Edge: "e1", Changes: []byte("b")}}))
+	rules("anew b")
+	check(t, l.Checkpoint([]Checkpoint{{Edge: "e1", Rules: []byte{}}}))
+	rules("")
+	if got, _, err := l.Load("e"); err != nil || string(got.Rules) != "other x" {
+		t.Errorf("the neighbour has %q, %v", got.Rules, err)
+	}
+}
+
 func TestNothingIsToldBeforeItIsCommitted(t *testing.T) {
 	l := open(t, t.TempDir(), Options{Window: time.Hour})
 	changed := l.Changed()

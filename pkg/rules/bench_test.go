@@ -119,6 +119,64 @@ func BenchmarkKinds(b *testing.B) {
 	}
 }
 
+// BenchmarkCheckpoint is what 100,000 rule-series write at a checkpoint, on 100
+// edges with a reading of each series a second or every ten: the changes since the
+// one before, with the wholes that come in between. One op is a checkpoint.
+func BenchmarkCheckpoint(b *testing.B) {
+	const edges, series = 100, 1000
+	for _, every := range []int{1, 10} {
+		for _, name := range []string{"mean24h", "no_data"} {
+			b.Run(fmt.Sprintf("every=%ds/%s", every, name), func(b *testing.B) {
+				rule := kindRules[name]
+				if name == "mean24h" {
+					rule = "window: {mean: 24h}\n  above: {warning: {limit: 100, clear: 90, for: 5m}}"
+				}
+				folds := make([]*Fold, edges)
+				at := benchStart
+				for i := range folds {
+					folds[i] = kindFold(b, rule, series)
+					for h := range int64(25) { // a full window
+						for k := range uint32(series) {
+							folds[i].Observe(k, at+1000+h*3_600_000, 20+float64(k)/10, good)
+						}
+						folds[i].Advance(at + 1000 + h*3_600_000)
+					}
+				}
+				at += 25 * 3_600_000
+				var dst []byte
+				var whole int
+				for _, f := range folds {
+					dst = f.Save(dst[:0])
+					whole += len(dst)
+				}
+				var written, parts int
+				b.ResetTimer()
+				for n := 0; n < b.N; n++ {
+					b.StopTimer()
+					at += 1000
+					for _, f := range folds {
+						for k := n % every; k < series; k += every {
+							f.Observe(uint32(k), at, 20+float64((n+k)%64)/10, good)
+						}
+						f.Advance(at)
+					}
+					b.StartTimer()
+					for _, f := range folds {
+						var all bool
+						if dst, all = f.SaveChanges(dst[:0]); all {
+							parts++
+						}
+						written += len(dst)
+					}
+				}
+				b.ReportMetric(float64(written)/float64(b.N)/1e6, "MB/checkpoint")
+				b.ReportMetric(float64(whole)/1e6, "MB-whole")
+				b.ReportMetric(float64(parts)/float64(b.N)/edges, "wholes/part")
+			})
+		}
+	}
+}
+
 // TestSeriesOfEachKindAreSmall says what 100,000 rule-series take.
 func TestSeriesOfEachKindAreSmall(t *testing.T) {
 	for _, name := range slices.Sorted(maps.Keys(kindRules)) {

@@ -61,7 +61,7 @@ func (f *Fold) Bind(list []telemetry.BoundSeries) {
 		s.value = saved.value
 		f.abandon(&s, saved, ReasonSeriesRemoved)
 	}
-	f.saved, f.opened, f.bound, f.lag = savedState{}, nil, true, 0
+	f.saved, f.opened, f.bound, f.lag, f.journal.whole = savedState{}, nil, true, 0, true
 	for i := range f.series {
 		f.lag = max(f.lag, f.series[i].lag)
 	}
@@ -171,6 +171,7 @@ func (f *Fold) rematch(s *series, set *Set, reason string, t int64) {
 		}
 		f.account.add(r, -1, 0)
 	}
+	f.journal.whole = true
 	s.machines, s.set, s.keeps, s.muted, s.due = machines, set, false, false, never
 	if int(s.index) < len(f.watched) {
 		f.watched[s.index] = len(machines) > 0 // while series are bound, their indexes are set at the end

@@ -2,7 +2,9 @@ package rules
 
 import (
 	"cmp"
+	"encoding/binary"
 	"encoding/json"
+	"maps"
 	"math/bits"
 	"slices"
 	"strings"
@@ -39,7 +41,7 @@ type chatterState struct {
 	On      bool        // chattering
 	Resting bool        // chattering, and the condition is back
 	Told    *toldAlert  // the alert that stands for what follows it; nil before it chatters
-	Raw     alert.Alert // as the machine found it last, while Told is not nil
+	Raw     alert.Alert `json:",omitzero"` // as the machine found it last, while Told is not nil
 	lag     int64
 }
 
@@ -103,6 +105,7 @@ func (f *Fold) present(s *series, r *rule, t alert.Transition) {
 		f.chatter.by[key] = st
 	}
 	st.lag = s.lag
+	f.chattered(key)
 	if t.Kind == alert.Raised {
 		f.activated(st, r, &t)
 		return
@@ -169,7 +172,7 @@ func (f *Fold) windowEnds(key chatterKey, st *chatterState, t int64) {
 
 // calm ends chattering at t, and forgets what came before.
 func (f *Fold) calm(key chatterKey, st *chatterState, t int64) {
-	f.dirty = true
+	f.chattered(key)
 	if !st.On {
 		if st.Told == nil {
 			delete(f.chatter.by, key)
@@ -220,7 +223,7 @@ func (f *Fold) dismiss(name seriesName, rule, version string, t int64, reason st
 		return
 	}
 	delete(f.chatter.by, key)
-	f.dirty = true
+	f.chattered(key)
 	if st.On {
 		a := st.as(st.Raw, nil)
 		a.State, a.Chattering, a.Reason, a.Updated = alert.Cleared, false, reason, at(max(t, st.Last))
@@ -302,43 +305,83 @@ func (f *Fold) chatterKeys() []chatterKey {
 	return keys
 }
 
-// savedChatter is a chatterState with its key, as JSON in the saved state.
+// chattered says that there is something new to save of the key.
+func (f *Fold) chattered(key chatterKey) {
+	f.dirty = true
+	if f.journal.chatters == nil {
+		f.journal.chatters = map[chatterKey]bool{}
+	}
+	f.journal.chatters[key] = true
+}
+
+// savedChatter is a chatterState with its key, as JSON in the saved state; without
+// a state it is forgotten.
 type savedChatter struct {
 	Rule, Version, Device, Point string
-	chatterState
+	State                        *chatterState
 }
 
-func (f *Fold) saveChatter() []byte {
-	if len(f.chatter.by) == 0 {
-		return nil
+// appendChatter writes what is new of what chatters, or all of it.
+func (f *Fold) appendChatter(dst []byte, whole bool) []byte {
+	keys := f.chatterKeys()
+	if !whole {
+		keys = slices.SortedFunc(maps.Keys(f.journal.chatters), chatterKey.compare)
 	}
-	var list []savedChatter
-	for _, key := range f.chatterKeys() {
-		list = append(list, savedChatter{key.rule, key.version, key.series.device, key.series.point, *f.chatter.by[key]})
+	dst = binary.AppendUvarint(dst, uint64(len(keys)))
+	for _, key := range keys {
+		data, err := json.Marshal(savedChatter{key.rule, key.version, key.series.device, key.series.point, f.chatter.by[key]})
+		if err != nil { // times beyond the year 9999, which only damaged state has: forgotten
+			data = nil
+		}
+		dst = append(binary.AppendUvarint(dst, uint64(len(data))), data...)
 	}
-	data, err := json.Marshal(list)
-	if err != nil {
-		return nil // times beyond the year 9999, which only damaged state has: forgotten
-	}
-	return data
+	return dst
 }
 
-// loadChatter reads what saveChatter wrote; it reports whether that was sound.
+// loadChatter reads what appendChatter wrote of one key; it reports whether that was
+// sound.
 func (f *Fold) loadChatter(data []byte) bool {
 	if len(data) == 0 {
 		return true
 	}
-	var list []savedChatter
+	var c savedChatter
+	return json.Unmarshal(data, &c) == nil && f.takeChatter(&c)
+}
+
+// loadChatters is loadChatter for the list that older formats have.
+func (f *Fold) loadChatters(data []byte) bool {
+	if len(data) == 0 {
+		return true
+	}
+	var list []struct {
+		savedChatter
+		chatterState
+	}
 	if json.Unmarshal(data, &list) != nil {
 		return false
 	}
-	f.chatter = chatter{by: make(map[chatterKey]*chatterState, len(list)), next: never}
 	for i := range list {
 		c := &list[i]
-		if c.On && c.Told == nil || c.Last > 1<<60 || c.Last < -1<<60 || len(c.Recent) >= chatterCount {
+		if c.State = &c.chatterState; !f.takeChatter(&c.savedChatter) {
 			return false
 		}
-		f.chatter.by[chatterKey{c.Rule, c.Version, seriesName{c.Device, c.Point}}] = &c.chatterState
 	}
+	return true
+}
+
+func (f *Fold) takeChatter(c *savedChatter) bool {
+	key := chatterKey{c.Rule, c.Version, seriesName{c.Device, c.Point}}
+	st := c.State
+	if st == nil {
+		delete(f.chatter.by, key)
+		return true
+	}
+	if st.On && st.Told == nil || st.Last > 1<<60 || st.Last < -1<<60 || len(st.Recent) >= chatterCount {
+		return false
+	}
+	if f.chatter.by == nil {
+		f.chatter.by = map[chatterKey]*chatterState{}
+	}
+	f.chatter.by[key] = st
 	return true
 }

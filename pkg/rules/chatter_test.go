@@ -1,6 +1,7 @@
 package rules
 
 import (
+	"encoding/json"
 	"fmt"
 	"strings"
 	"testing"
@@ -152,8 +153,14 @@ func FuzzSavedChatter(f *testing.F) {
 	fold := openFold(f, e, nil, pm("a"), pm("b"))
 	observe(fold, 0, 60, 1, 40, 2, 60, 3, 40, 4, 60, 5, 40)
 	fold.Observe(1, 1000, 60, good)
-	f.Add(fold.saveChatter())
-	f.Add([]byte(`[{"Rule":"level-high","Device":"a","Point":"pm2_5","On":true,"Told":{}}]`))
+	for _, key := range fold.chatterKeys() {
+		data, err := json.Marshal(savedChatter{key.rule, key.version, key.series.device, key.series.point, fold.chatter.by[key]})
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(data)
+	}
+	f.Add([]byte(`{"Rule":"level-high","Device":"a","Point":"pm2_5","State":{"On":true,"Told":{}}}`))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		e, _ := newTest(t, twitchy)
 		fold := openFold(t, e, nil)

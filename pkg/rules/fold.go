@@ -38,11 +38,12 @@ type Fold struct {
 	chatter chatter
 	lag     int64 // greatest of any series
 
-	saved  savedState // from Open, until the first Bind
-	opened []byte     // what Open got, until the first Bind
-	dirty  bool
-	savedW int64
-	stats  FoldStats
+	journal journal
+	saved   savedState // from Open, until the first Bind
+	opened  []byte     // what Open got, until the first Bind
+	dirty   bool
+	savedW  int64
+	stats   FoldStats
 }
 
 // FoldStats counts the readings that a fold did not evaluate.
@@ -72,6 +73,8 @@ type series struct {
 	lag      int64
 	quiet    int64 // the longest time without a reading that means nothing; 0: any may
 	index    uint32
+	number   int                    // in the saved state; unnumbered
+	changed  bool                   // since it was saved
 	keeps    bool                   // readings change what has to be saved
 	muted    bool                   // some machine is
 	text     string                 // the newest that was not bad, of a series of texts
@@ -202,7 +205,7 @@ func (f *Fold) take(index uint32, t int64) *series {
 	}
 	s.last = t
 	if s.keeps {
-		f.dirty = true
+		f.touch(s)
 	}
 	return s
 }
@@ -316,6 +319,7 @@ func (f *Fold) begin(s *series, t int64) {
 		return
 	}
 	s.since = t
+	f.touch(s)
 	for k := range s.machines {
 		f.beginMachine(s, &s.machines[k], t)
 	}
@@ -367,6 +371,7 @@ func (f *Fold) NewEra(from, to int64) {
 	}
 	f.floor = max(f.floor, end)
 	f.w = to - 1
+	f.journal.whole = true
 	f.breaks, f.firstBreak = f.breaks[:0], 0
 	f.findUntil()
 	f.dirty = true
@@ -421,6 +426,7 @@ func (f *Fold) pass(s *series, t int64) {
 			b := f.breaks[s.next-f.firstBreak]
 			f.fireSeries(s, b.at-1)
 			s.since = max(s.since, b.to)
+			f.touch(s)
 			for k := range s.machines {
 				f.halt(s, &s.machines[k], s.set.rules[s.machines[k].rule], b.at)
 				f.interrupt(s, &s.machines[k], b.at-1)

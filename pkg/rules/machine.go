@@ -69,7 +69,7 @@ func (f *Fold) step(s *series, m *machine, r *rule, t int64, x float64) {
 			m.lo, m.hi = r.quiet(0, false, 0)
 			return
 		}
-		f.wake(m)
+		f.wake(s, m)
 	}
 	b := &f.busy[m.busy]
 	for k := min(was, over); k < max(was, over); k++ {
@@ -79,7 +79,7 @@ func (f *Fold) step(s *series, m *machine, r *rule, t int64, x float64) {
 		b.peak = x
 	}
 	b.over = over
-	f.dirty = true
+	f.touch(s)
 	if over != was {
 		f.settle(s, m, b, r, t)
 	}
@@ -93,7 +93,8 @@ func (f *Fold) step(s *series, m *machine, r *rule, t int64, x float64) {
 }
 
 // wake gives an idle machine a fresh state.
-func (f *Fold) wake(m *machine) {
+func (f *Fold) wake(s *series, m *machine) {
+	s.keeps = true
 	if n := len(f.spare); n > 0 {
 		m.busy, f.spare = f.spare[n-1], f.spare[:n-1]
 	} else {
@@ -168,7 +169,7 @@ func (f *Fold) settle(s *series, m *machine, b *busyState, r *rule, t int64) {
 	default:
 		f.tell(alert.SeverityChanged, s, b, r, t, x, b.active, "")
 	}
-	f.dirty = true
+	f.touch(s)
 }
 
 // delay returns when the next delay of the state ends, never when none runs.
@@ -241,11 +242,10 @@ func (f *Fold) fireSeries(s *series, t int64) {
 // still active, begins anew with the next reading.
 func (f *Fold) halt(s *series, m *machine, r *rule, t int64) {
 	m.blind = true
+	f.touch(s)
 	if m.busy != idle {
-		if b := &f.busy[m.busy]; b.over != b.active {
-			b.over = b.active
-			f.dirty = true
-		}
+		b := &f.busy[m.busy]
+		b.over = b.active
 	}
 	f.rest(m, r)
 	if m.aux != idle {
@@ -262,7 +262,7 @@ func (f *Fold) mute(s *series, m *machine, r *rule, t int64) {
 	m.muted, s.muted = true, true
 	f.end(s, m, t, ReasonMaintenance)
 	f.halt(s, m, r, t)
-	f.dirty = true
+	f.touch(s)
 }
 
 // unmute lets the machines of the series judge again, from the reading at t on.
@@ -283,7 +283,7 @@ func (f *Fold) unmute(s *series, t int64) {
 			f.schedule(s, m, r)
 		}
 	}
-	f.dirty = true
+	f.touch(s)
 }
 
 // again makes an empty window that says something be judged once more, for it has
@@ -308,5 +308,5 @@ func (f *Fold) end(s *series, m *machine, t int64, reason string) {
 		f.tell(alert.Ended, s, b, r, t, f.valueOf(s, m, r, t), b.active, reason)
 	}
 	f.release(m)
-	f.dirty = true
+	f.touch(s)
 }

@@ -276,13 +276,15 @@ func (s *oracleSeries) turn(m *oracleRule, t int64) {
 		m.over = m.active
 		return
 	}
+	if m.rule.source == ofSilence {
+		m.since = max(m.since, t) // nobody was expected before
+	}
 	if m.muted {
 		return
 	}
 	defer s.delays(m, t)
 	switch m.rule.source {
 	case ofSilence:
-		m.since = max(m.since, t)
 		m.judge(t, 0)
 	case ofWindow:
 		if x, ok := s.windowOf(m, t); ok && (m.rule.full || !m.blind) {

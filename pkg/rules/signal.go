@@ -45,6 +45,9 @@ type window struct {
 	done pane   // the same without the oldest
 	ring []pane // the steps that are over, oldest at head
 	head int
+	// rolled is how many steps have come to an end since the state was saved, at most
+	// as many as the ring has.
+	rolled int
 }
 
 // pane is what is kept of a step's readings.
@@ -82,6 +85,7 @@ func (w *window) empty() bool { return w.cur.n == 0 && w.over.n == 0 }
 func (w *window) clear() {
 	w.cur, w.done, w.over = pane{}, pane{}, pane{}
 	clear(w.ring)
+	w.rolled = len(w.ring)
 }
 
 // join computes what the steps that are over make together.
@@ -119,6 +123,7 @@ func (w *window) roll(r *rule, at int64) {
 		w.clear()
 		return
 	}
+	w.rolled = min(w.rolled+int(steps), len(w.ring))
 	for range steps {
 		w.ring[w.head] = w.cur
 		if w.head++; w.head == len(w.ring) {
@@ -322,7 +327,7 @@ func (f *Fold) tick(s *series, m *machine, a *aux, r *rule, t int64) {
 		}
 	}
 	f.setTick(s, m, a, r)
-	f.dirty = true
+	f.touch(s)
 }
 
 // valueOf returns what the machine judges at t, from what it holds.
@@ -340,7 +345,7 @@ func (f *Fold) valueOf(s *series, m *machine, r *rule, t int64) float64 {
 func (f *Fold) turn(s *series, m *machine, a *aux, r *rule, t int64) {
 	m.off = !r.schedule.active(t)
 	a.turn = r.schedule.next(t)
-	f.dirty = true
+	f.touch(s)
 	if m.off {
 		f.end(s, m, t, ReasonSchedule)
 		f.rest(m, r)
