@@ -41,7 +41,14 @@ type StoreConfig struct {
 	Retention time.Duration   `yaml:"retention" doc:"how long readings are kept" default:"400d"`
 	MaxSize   strictyaml.Size `yaml:"max_size" doc:"bytes that readings may take on disk: beyond it the oldest go first, whatever their age; 0: no bound but the disk" default:"0"`
 	MaxAge    time.Duration   `yaml:"edge_max_age" doc:"the longest buffer.max_age of any edge; older readings are refused by the store" default:"30d"`
+	Long      LongConfig      `yaml:"long" doc:"long history: what is kept of readings when they themselves are gone, and what answers queries of coarse steps; see docs/store.md"`
 	MinFree   strictyaml.Size `yaml:"min_free" doc:"stop taking readings when the disk has less free space than this" default:"512MiB"`
+}
+
+// LongConfig says how long what is made of readings is kept.
+type LongConfig struct {
+	FiveMinutes time.Duration `yaml:"five_minutes" doc:"how long the value, minimum, maximum and count of every five minutes are kept; 0s: no long history" default:"1095d"`
+	Hours       time.Duration `yaml:"hours" doc:"the same of every hour" default:"3650d"`
 }
 
 // ClockConfig says whether the hub insists on a synchronised clock.
@@ -79,16 +86,21 @@ type LogConfig struct {
 	Format string `yaml:"format" doc:"text or json" default:"text"`
 }
 
+const day = 24 * time.Hour
+
 // DefaultConfig returns the settings that hold where hub.yaml says nothing.
 func DefaultConfig() Config {
 	return Config{
 		DataDir: "./data/hub",
 		HTTP:    HTTPConfig{Listen: "127.0.0.1:8080"},
 		MQTT:    MQTTConfig{Listen: "127.0.0.1:1883"},
-		Store:   StoreConfig{Kind: "local", Retention: 400 * 24 * time.Hour, MaxAge: 30 * 24 * time.Hour, MinFree: 512 << 20},
+		Store: StoreConfig{
+			Kind: "local", Retention: 400 * day, MaxAge: 30 * day, MinFree: 512 << 20,
+			Long: LongConfig{FiveMinutes: 1095 * day, Hours: 3650 * day},
+		},
 		Clock:   ClockConfig{RequireSync: true},
 		Ingest:  IngestConfig{CheckpointEvery: time.Second},
-		Alerts:  AlertsConfig{Retention: 400 * 24 * time.Hour},
+		Alerts:  AlertsConfig{Retention: 400 * day},
 		Offline: OfflineConfig{Warning: 5 * time.Minute, Critical: time.Hour},
 		Log:     LogConfig{Level: "info", Format: "text"},
 	}

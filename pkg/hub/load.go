@@ -119,6 +119,12 @@ func (c *checker) settings(cfg *Config) {
 	if cfg.Store.Retention < cfg.Store.MaxAge {
 		c.fault("too short", "at least store.edge_max_age, or what edges still hold would be dropped on arrival", "store", "retention")
 	}
+	if l := &cfg.Store.Long; l.FiveMinutes < 0 || l.Hours < l.FiveMinutes {
+		c.fault("hours are kept at least as long as five minutes, and neither is below zero", "for example {five_minutes: 1095d, hours: 3650d}; five_minutes: 0s keeps no long history", "store", "long")
+	}
+	if cfg.Store.MaxSize < 0 {
+		c.fault("must not be below zero", "0: no bound but the disk", "store", "max_size")
+	}
 	if cfg.Alerts.Retention < cfg.Store.MaxAge {
 		c.fault("too short", "at least store.edge_max_age, or an edge that sends again what it keeps would raise alerts that have been dropped", "alerts", "retention")
 	}

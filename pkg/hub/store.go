@@ -8,6 +8,7 @@ import (
 
 	"github.com/langbiang/langbiang/pkg/ledger"
 	"github.com/langbiang/langbiang/pkg/tsdb"
+	"github.com/langbiang/langbiang/pkg/tsdb/history"
 	"github.com/langbiang/langbiang/pkg/tsdb/local"
 )
 
@@ -23,9 +24,13 @@ func (h *Hub) inUse() error {
 // openStore opens the store that hub.yaml chooses. The ledger is open.
 func (h *Hub) openStore() error {
 	cfg := &h.plan.Config
+	var long *history.Options
+	if l := &cfg.Store.Long; l.FiveMinutes > 0 {
+		long = &history.Options{KeepFiveMinutes: l.FiveMinutes, KeepHours: l.Hours, Aggregate: history.Aggregations(h.plan.Quantities)}
+	}
 	s, err := local.Open(filepath.Join(cfg.DataDir, "tsdb"), local.Options{
 		Retention: cfg.Store.Retention, MaxSize: int64(cfg.Store.MaxSize), OutOfOrder: cfg.Store.MaxAge + lateWindow,
-		MinFree: int64(cfg.Store.MinFree), Logger: h.logger, Metrics: h.metrics,
+		MinFree: int64(cfg.Store.MinFree), Long: long, Logger: h.logger, Metrics: h.metrics,
 	})
 	if errors.Is(err, tsdb.ErrLocked) {
 		return h.inUse()

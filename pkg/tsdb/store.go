@@ -118,20 +118,24 @@ type Capabilities struct {
 // Stats are numbers about a store. Times are in milliseconds, 0 when there is
 // nothing; sizes are in bytes.
 type Stats struct {
-	Retention    time.Duration // how long samples are kept; 0: the server decides
-	MaxSize      int64         // bytes that blocks may take; 0: unbounded
-	Series       uint64        // in the head: those with samples of the last hours
-	MinTime      int64         // of the oldest sample
-	MaxTime      int64         // of the newest sample
-	Blocks       int           // on disk
-	BlockBytes   int64         // on disk
-	LogBytes     int64         // write-ahead logs and head chunks on disk
-	FreeBytes    int64         // on the disk, -1 when unknown
-	Samples      uint64        // appended since start
-	Conflicts    uint64        // dropped: same time as the newest sample, another value
-	TooOld       uint64        // dropped: older than the window
-	Ahead        uint64        // refused: too far ahead of the hub's clock
-	Syncs        uint64
-	LastSync     int64 // when the last one ended
-	SyncDuration time.Duration
+	Retention       time.Duration // how long samples are kept; 0: the server decides
+	MaxSize         int64         // bytes that blocks may take; 0: unbounded
+	Series          uint64        // in the head: those with samples of the last hours
+	MinTime         int64         // of the oldest sample
+	MaxTime         int64         // of the newest sample
+	Blocks          int           // on disk
+	BlockBytes      int64         // on disk
+	LogBytes        int64         // write-ahead logs and head chunks on disk
+	FreeBytes       int64         // on the disk, -1 when unknown
+	LongBytes       int64         // of long history; 0 when none is kept
+	LongFiveMinutes int64         // its oldest buckets of five minutes
+	LongHours       int64         // its oldest buckets of an hour
+	LongLate        int           // stretches of two hours that late samples have changed, to be computed anew
+	Samples         uint64        // appended since start
+	Conflicts       uint64        // dropped: same time as the newest sample, another value
+	TooOld          uint64        // dropped: older than the window
+	Ahead           uint64        // refused: too far ahead of the hub's clock
+	Syncs           uint64
+	LastSync        int64 // when the last one ended
+	SyncDuration    time.Duration
 }

@@ -21,6 +21,7 @@ type appender struct {
 	limit   int64            // newest time that this batch may hold
 	n       int64            // samples in the batch
 	builder labels.ScratchBuilder
+	late    lateSlices
 }
 
 // Appender implements [tsdb.Store].
@@ -35,8 +36,13 @@ func (a *appender) Append(ref uint64, lset []telemetry.Label, t int64, v float64
 			return ref, *why
 		}
 		a.batch = a.s.db.Appender(context.Background())
-		a.limit = a.s.options.Now() + tsdb.MaxAhead.Milliseconds()
+		now := a.s.options.Now()
+		a.limit = now + tsdb.MaxAhead.Milliseconds()
 		a.n = 0
+		a.late.begin(now)
+	}
+	if t <= a.late.before && a.s.long != nil {
+		a.late.note(t)
 	}
 	if t > a.limit {
 		a.s.ahead.Add(1)
@@ -118,6 +124,9 @@ func (a *appender) Commit() error {
 	}
 	if err := a.commit(); err != nil {
 		return err
+	}
+	if a.s.long != nil {
+		a.late.tell(a.s.long)
 	}
 	a.s.samples.Add(uint64(a.n))
 	a.s.unmapped.Add(a.n)

@@ -6,6 +6,7 @@
 //	01J.../               blocks: immutable, two hours to weeks each
 //	synced                how far both logs were durable at the last Sync
 //	rewind-needed         damage was found, the edges have to send again
+//	history/              long history, see package history
 //	.corrupt-TIME/        what was set aside, with a report.json
 //
 // The TSDB is made for data that one may lose a little of: its logs are written

@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"time"
 
+	"github.com/langbiang/langbiang/pkg/tsdb/history"
 	"github.com/prometheus/client_golang/prometheus"
 	promtsdb "github.com/prometheus/prometheus/tsdb"
 	"github.com/prometheus/prometheus/tsdb/chunkenc"
@@ -30,6 +31,9 @@ type Options struct {
 	MapEvery time.Duration
 	// SegmentSize of the logs in bytes, a multiple of 32 KiB; 128 MiB when 0.
 	SegmentSize int
+	// Long keeps long history in the folder history; nil: none. OutOfOrder, Room,
+	// Now and Logger in it are the store's.
+	Long *history.Options
 	// Now is the hub's clock in milliseconds; the system's when nil.
 	Now func() int64
 	// FreeSpace returns the free bytes on the disk of dir; the system's when nil.

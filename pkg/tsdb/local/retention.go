@@ -1,6 +1,7 @@
 package local
 
 import (
+	"math"
 	"slices"
 	"time"
 
@@ -14,12 +15,13 @@ const idleSlack = int64(24 * time.Hour / time.Millisecond)
 // expired returns the blocks to delete at the time now: those that a compaction
 // has replaced, those whose samples are all older than the retention, and the
 // oldest ones beyond maxSize bytes. newest is the time of the newest sample that
-// is in no block yet.
+// is in no block yet. UpTo is the newest time of what goes by age or size, and so
+// leaves a hole; the earliest of all when nothing does.
 //
 // The clock counts no further than a day beyond the newest sample, so that a hub
 // whose clock jumps years ahead does not lose its history before a human looks.
-func expired(blocks []*promtsdb.Block, now, newest, retention, maxSize int64) map[ulid.ULID]struct{} {
-	out := make(map[ulid.ULID]struct{})
+func expired(blocks []*promtsdb.Block, now, newest, retention, maxSize int64) (out map[ulid.ULID]struct{}, upTo int64) {
+	out, upTo = make(map[ulid.ULID]struct{}), math.MinInt64
 	sorted := slices.Clone(blocks)
 	slices.SortFunc(sorted, func(a, b *promtsdb.Block) int {
 		switch x, y := a.Meta().MaxTime, b.Meta().MaxTime; {
@@ -38,9 +40,13 @@ func expired(blocks []*promtsdb.Block, now, newest, retention, maxSize int64) ma
 	for _, b := range sorted {
 		m := b.Meta()
 		size += b.Size()
-		if m.Compaction.Deletable || m.MaxTime <= now-retention || maxSize > 0 && size > maxSize {
+		switch {
+		case m.Compaction.Deletable:
 			out[m.ULID] = struct{}{}
+		case m.MaxTime <= now-retention || maxSize > 0 && size > maxSize:
+			out[m.ULID] = struct{}{}
+			upTo = max(upTo, m.MaxTime-1)
 		}
 	}
-	return out
+	return out, upTo
 }

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/langbiang/langbiang/pkg/tsdb"
+	"github.com/langbiang/langbiang/pkg/tsdb/history"
 	"github.com/oklog/ulid/v2"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/prometheus/storage"
@@ -34,6 +35,7 @@ type Store struct {
 	tap     *tap
 	metrics *metrics
 	readers *readers
+	long    *history.History // nil: none is kept
 
 	// refuse is why nothing is accepted: an error that wraps ErrFatal,
 	// ErrNoSpace or ErrClosed; nil while all is well.
@@ -101,7 +103,15 @@ func Open(dir string, o Options) (*Store, error) {
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	s.stop = cancel
-	go s.maintain(ctx)
+	go func() {
+		defer close(s.done)
+		var wg sync.WaitGroup
+		wg.Go(func() { s.maintain(ctx) })
+		if s.long != nil {
+			wg.Go(func() { s.long.Run(ctx, samples{s}) })
+		}
+		wg.Wait()
+	}()
 	return s, nil
 }
 
@@ -113,6 +123,9 @@ func (s *Store) open(start time.Time) (err error) {
 	}
 	s.report, err = files(s.dir, s.options.SegmentSize, last, start, s.logger)
 	if err != nil {
+		return err
+	}
+	if err := s.openLong(); err != nil {
 		return err
 	}
 	if err := s.openDB(); err != nil {
@@ -148,7 +161,11 @@ func (s *Store) openDB() error {
 	for attempt := 0; ; attempt++ {
 		s.tap = newTap()
 		retain := func(blocks []*promtsdb.Block) map[ulid.ULID]struct{} {
-			return expired(blocks, s.options.Now(), s.newest(), s.options.Retention.Milliseconds(), s.options.MaxSize)
+			gone, upTo := expired(blocks, s.options.Now(), s.newest(), s.options.Retention.Milliseconds(), s.options.MaxSize)
+			if s.long != nil {
+				s.long.Gone(upTo)
+			}
+			return gone
 		}
 		db, err := promtsdb.Open(s.dir, s.logger, s.tap, s.options.tsdbOptions(retain), nil)
 		if err != nil {
@@ -218,7 +235,6 @@ func (s *Store) unregister() {
 
 // maintain moves full chunks out of the heap and watches the disk, until Close.
 func (s *Store) maintain(ctx context.Context) {
-	defer close(s.done)
 	every := s.options.MapEvery
 	tick := time.NewTicker(min(every, mapTick))
 	defer tick.Stop()
@@ -347,6 +363,11 @@ func (s *Store) sync() error {
 	if err := s.mark.write(mark{WAL: s.wal.end(), WBL: s.wbl.end()}); err != nil {
 		return s.fatal(err)
 	}
+	if s.long != nil {
+		if err := s.long.Save(); err != nil {
+			return s.fatal(fmt.Errorf("note what came late: %w", err))
+		}
+	}
 	s.watchSpace()
 	took := time.Since(start)
 	s.metrics.syncs.Observe(took.Seconds())
@@ -397,7 +418,12 @@ func (s *Store) scanIfDue(committed int64) error {
 }
 
 // Queryable implements [tsdb.Store].
-func (s *Store) Queryable() storage.Queryable { return guarded{s} }
+func (s *Store) Queryable() storage.Queryable {
+	if s.long != nil {
+		return s.long.Queryable(samples{s})
+	}
+	return guarded{s}
+}
 
 // Capabilities implements [tsdb.Store].
 func (s *Store) Capabilities() tsdb.Capabilities {
@@ -418,6 +444,10 @@ func (s *Store) Stats() tsdb.Stats {
 		return st
 	}
 	defer s.readers.leave()
+	if s.long != nil {
+		l := s.long.Stats()
+		st.LongBytes, st.LongFiveMinutes, st.LongHours, st.LongLate = l.Bytes, l.FiveMinutes, l.Hours, l.Late
+	}
 	head := s.db.Head()
 	st.Series = head.NumSeries()
 	st.LogBytes = head.Size()
@@ -440,13 +470,13 @@ func (s *Store) Stats() tsdb.Stats {
 // Close implements [tsdb.Store]. After a fatal error it returns that error, and
 // makes nothing durable. A second call does nothing.
 func (s *Store) Close() error {
+	s.stop() // what is computed for long history reads, too
 	s.readers.close()
 	s.syncs.Lock()
 	defer s.syncs.Unlock()
 	if s.closed {
 		return nil
 	}
-	s.stop()
 	<-s.done
 	err := s.sync()
 	s.commits.Lock() // wait for the batch that is being committed
@@ -486,6 +516,9 @@ func (s *Store) release() error {
 		errs = append(errs, s.db.Close()) // a second close does nothing
 	}
 	s.closed = true
+	if s.long != nil {
+		errs = append(errs, s.long.Close())
+	}
 	if s.wal != nil {
 		errs = append(errs, s.wal.close())
 	}
