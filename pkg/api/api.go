@@ -122,6 +122,14 @@ type Device struct {
 	Up         *bool      `json:"up"` // null: never heard of
 	Reason     string     `json:"reason,omitempty"`
 	Since      *time.Time `json:"since"`
+	Hardware   []Hardware `json:"hardware,omitempty"` // oldest first; the last is what stands there now
+}
+
+// Hardware is one piece of hardware that a device has been, as a technician noted it.
+type Hardware struct {
+	Serial string     `json:"serial"`
+	Note   string     `json:"note,omitempty"`
+	Since  *time.Time `json:"since"` // null: not known
 }
 
 // Series is one series with its newest value.

@@ -48,6 +48,7 @@ type Agent struct {
 	driversMu   sync.Mutex               // guards drivers once Run runs
 	totals      *totals
 	maintenance *maintenance
+	hardware    *hardware
 	reloads     chan reload
 	bands       atomic.Uint32 // id of the bands that the collector watches; 0: none
 	http        net.Listener
@@ -110,10 +111,12 @@ func Open(plan *Plan, version string, logger *slog.Logger) (a *Agent, err error)
 	if err != nil {
 		return a, err
 	}
+	a.hardware = newHardware(a.log, logger)
 	first := newLayout(plan)
+	first.equip(a.hardware)
 	a.collect = newCollector(first, a.clock, logger)
 	a.maintenance = newMaintenance(a.log, logger)
-	a.collect.maintenance = a.maintenance
+	a.collect.maintenance, a.collect.hardware = a.maintenance, a.hardware
 	a.totals = newTotals(a.log, logger)
 	a.recorder, err = newRecorder(a.log, a.collect, first.schema, a.totals, begun, end.pos, a.clock.BootID(), logger)
 	if err != nil {
@@ -240,6 +243,9 @@ func (a *Agent) alive() {
 	a.notify(daemon.SdNotifyWatchdog)
 	if err := a.boots.settle(); err != nil {
 		a.logger.Debug("times of earlier boots not kept, tried again", "err", err)
+	}
+	if err := a.hardware.flush(); err != nil {
+		a.logger.Debug("the date of a replacement is not kept, tried again", "err", err)
 	}
 }
 

@@ -42,6 +42,7 @@ type heldReading struct {
 type collector struct {
 	clock       timekeeper
 	maintenance *maintenance // nil: nobody works on anything
+	hardware    *hardware    // nil: nothing is known of it
 	logger      *slog.Logger
 	full        chan struct{} // receives when a frame should be cut early
 	urgent      chan struct{} // receives when what is pending must be sent and committed at once
@@ -340,6 +341,10 @@ func (c *collector) shift(offset int64) {
 	}
 	if c.maintenance != nil {
 		c.maintenance.shift(offset)
+	}
+	if c.hardware != nil && c.hardware.shift(offset) {
+		c.revise()
+		c.equip(c.hardware)
 	}
 	for _, st := range c.up {
 		st.since += offset

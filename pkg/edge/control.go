@@ -24,6 +24,8 @@ import (
 //	GET  /status?device=ID   the [status]; without a device of all of them
 //	POST /reload             the configuration is read anew: [Reloaded]
 //	POST /maintain?device=ID&for=30m   the time at which it ends
+//	GET  /hardware?device=ID   what it has been: [Replaced]
+//	POST /hardware?device=ID&serial=S&note=N&at=T   it is other hardware now
 //	GET  /trace?connection=ID   its exchanges as JSON lines, until the other side goes
 //	POST /write?device=ID&point=ID&value=V   [written]
 //
@@ -72,6 +74,22 @@ func (a *Agent) serveControl(ctx context.Context) error {
 		}
 		until, err := a.Maintain(r.URL.Query().Get("device"), length)
 		answer(w, until, err)
+	})
+	mux.HandleFunc("GET /hardware", func(w http.ResponseWriter, r *http.Request) {
+		answer(w, Replaced{Hardware: a.hardware.of(r.URL.Query().Get("device"))}, nil)
+	})
+	mux.HandleFunc("POST /hardware", func(w http.ResponseWriter, r *http.Request) {
+		q := r.URL.Query()
+		at, err := time.Time{}, error(nil)
+		if text := q.Get("at"); text != "" {
+			at, err = time.Parse(time.RFC3339, text)
+		}
+		if err != nil {
+			answer(w, nil, err)
+			return
+		}
+		out, err := a.Replace(r.Context(), q.Get("device"), q.Get("serial"), q.Get("note"), at)
+		answer(w, out, err)
 	})
 	mux.HandleFunc("GET /trace", a.serveTrace)
 	mux.HandleFunc("POST /write", func(w http.ResponseWriter, r *http.Request) {

@@ -28,11 +28,17 @@ func (c *collector) Identified(d *driver.Device, id driver.Identity) {
 	if c.schema.Devices[i].Revision == name {
 		return
 	}
+	c.revise()
+	c.schema.Devices[i].Revision = name
+}
+
+// revise makes the schema one that may be changed: the next frame names another. The
+// lock is held.
+func (c *collector) revise() {
 	if !c.revised {
 		c.schema = &telemetry.Schema{Devices: slices.Clone(c.schema.Devices), Series: c.series}
 		c.revised = true
 	}
-	c.schema.Devices[i].Revision = name
 }
 
 // revision returns the schema when a device told its revision since the last

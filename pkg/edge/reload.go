@@ -16,8 +16,9 @@ import (
 
 // reload asks a running agent to take its configuration anew.
 type reload struct {
-	plan *Plan
-	done chan Reloaded // of capacity 1
+	plan  *Plan
+	fresh string        // device that is other hardware; plan is nil then
+	done  chan Reloaded // of capacity 1
 }
 
 // Reloaded is what came of it.
@@ -71,7 +72,10 @@ func (a *Agent) follow(ctx context.Context, drivers *driverSet) {
 			return
 		case r := <-a.reloads:
 			a.notify(daemon.SdNotifyReloading)
-			out := a.changeOver(ctx, r.plan, drivers)
+			if r.plan == nil {
+				r.plan = a.now.Load()
+			}
+			out := a.changeOver(ctx, r.plan, r.fresh, drivers)
 			a.notify(daemon.SdNotifyReady)
 			r.done <- out
 		}
@@ -79,14 +83,15 @@ func (a *Agent) follow(ctx context.Context, drivers *driverSet) {
 }
 
 // changeOver replaces the plan. Between the old layout and the new one lies a
-// frame, so no reading is lost or gets another's name.
-func (a *Agent) changeOver(ctx context.Context, next *Plan, drivers *driverSet) (out Reloaded) {
+// frame, so no reading is lost or gets another's name. The connection of a device
+// that is fresh begins anew, even when nothing of it changed.
+func (a *Agent) changeOver(ctx context.Context, next *Plan, fresh string, drivers *driverSet) (out Reloaded) {
 	old := a.now.Load()
 	out.Restart = needRestart(&a.plan.Config, &next.Config)
 	keep := map[string]bool{}
 	for i := range next.Connections {
 		was := old.connection(next.Connections[i].ID)
-		if was != nil && sameConnection(old, next, was, &next.Connections[i]) {
+		if was != nil && !was.has(fresh) && sameConnection(old, next, was, &next.Connections[i]) {
 			next.adopt(&next.Connections[i], was)
 			keep[was.ID] = true
 			out.Kept = append(out.Kept, was.ID)
@@ -98,7 +103,11 @@ func (a *Agent) changeOver(ctx context.Context, next *Plan, drivers *driverSet) 
 			out.Stopped = append(out.Stopped, id)
 		}
 	}
+	if fresh != "" {
+		a.totals.forget(fresh) // its counters are others
+	}
 	ch := change{layout: newLayout(next), done: make(chan error, 1)}
+	ch.layout.equip(a.hardware)
 	select {
 	case a.recorder.changes <- ch:
 	case <-ctx.Done():
@@ -158,6 +167,10 @@ func (a *Agent) forget(id string) {
 	a.driversMu.Lock()
 	defer a.driversMu.Unlock()
 	delete(a.drivers, id)
+}
+
+func (c *Connection) has(device string) bool {
+	return slices.ContainsFunc(c.Devices, func(d *driver.Device) bool { return d.ID == device })
 }
 
 func (p *Plan) connection(id string) *Connection {

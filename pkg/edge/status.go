@@ -82,6 +82,7 @@ type deviceStatus struct {
 	Since      time.Time `json:"since,omitzero"`
 	Reason     string    `json:"reason,omitempty"`
 	Detail     string    `json:"detail,omitempty"` // one sentence
+	Serial     string    `json:"serial,omitempty"` // of the hardware that stands there now, as far as it was noted
 	Disabled   string    `json:"disabled,omitempty"`
 	// Maintenance is the time until which a technician works on it.
 	Maintenance time.Time     `json:"maintenance,omitzero"`
@@ -203,6 +204,9 @@ func (a *Agent) status(only string) status {
 	}
 	s.Connections, s.Devices = describeDevices(a.now.Load(), agentNewest{a}, only)
 	for i := range s.Devices {
+		if hw := a.hardware.of(s.Devices[i].ID); len(hw) > 0 {
+			s.Devices[i].Serial = hw[len(hw)-1].Serial
+		}
 		if until := a.maintenance.of(s.Devices[i].ID, t.Ms); until > 0 {
 			s.Devices[i].Maintenance = time.UnixMilli(until)
 		}

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"log/slog"
 	"maps"
+	"strings"
 	"sync"
 
 	"github.com/langbiang/langbiang/pkg/profile"
@@ -62,6 +63,14 @@ func (t *totals) Save(device, point string, s profile.CountState) {
 	} else {
 		t.known[key] = s
 	}
+	t.dirty = true
+}
+
+// forget drops the counters of a device that is other hardware.
+func (t *totals) forget(device string) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	maps.DeleteFunc(t.known, func(key string, _ profile.CountState) bool { return strings.HasPrefix(key, device+"/") })
 	t.dirty = true
 }
 

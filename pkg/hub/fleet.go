@@ -102,6 +102,13 @@ func (f *fleet) Devices() []api.Device {
 				ID: d.ID, Site: d.Site, Edge: d.Edge, Profile: d.Profile, Revision: d.Revision,
 				Connection: d.Connection, Address: d.Address,
 			}
+			for _, hw := range d.Hardware {
+				x := api.Hardware{Serial: hw.Serial, Note: hw.Note}
+				if hw.Since > 0 {
+					x.Since = millis(hw.Since)
+				}
+				a.Hardware = append(a.Hardware, x)
+			}
 			if d.Known {
 				up := d.Up
 				a.Up, a.Since = &up, millis(d.Since)

@@ -4,12 +4,14 @@ import (
 	"encoding/json"
 	"io"
 	"net/http"
+	"strings"
 	"testing"
 	"time"
 
 	"github.com/langbiang/langbiang/pkg/api"
 	"github.com/langbiang/langbiang/pkg/ingest"
 	"github.com/langbiang/langbiang/pkg/internal/testutil"
+	"github.com/langbiang/langbiang/pkg/telemetry"
 	"github.com/langbiang/langbiang/pkg/wire"
 )
 
@@ -52,5 +54,28 @@ func TestTheAPISaysWhatIsWrongWithAnEdgeInOneSentence(t *testing.T) {
 	})
 	if status, ok := h.ingest.Edge("e1"); !ok || len(status.Problems) != 1 || got.Detail != status.Problems[0].Text {
 		t.Errorf("the API says %q, the ingest %+v", got.Detail, status.Problems)
+	}
+}
+
+func TestTheAPIShowsWhatADeviceHasBeen(t *testing.T) {
+	h := levelHub(t)
+	f := newFeeder(t, h, "e1", telemetry.Schema{
+		Devices: []telemetry.Device{{ID: "gauge", Connection: "c", Address: "unit 1", Hardware: []telemetry.Hardware{
+			{Serial: "SN-1"}, {Serial: "SN-2", Note: "hit by lightning", Since: 1_790_000_000_000},
+		}}},
+		Series: []telemetry.Series{{Point: "level", Quantity: "water_level", Unit: "m", Interval: 1000}},
+	})
+	f.say(t, time.Now(), 1)
+	resp, err := http.Get("http://" + h.Addr() + "/api/v1/devices")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = resp.Body.Close() }()
+	body, err := io.ReadAll(resp.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if want := `"hardware":[{"serial":"SN-1","since":null},{"serial":"SN-2","note":"hit by lightning","since":"2026-09-21T`; !strings.Contains(strings.ReplaceAll(string(body), ": ", ":"), want) {
+		t.Errorf("the API says %s", body)
 	}
 }

@@ -102,6 +102,16 @@ type Device struct {
 	Revision   string // of the profile, empty when it has one only
 	Connection string
 	Address    string // as a technician writes it: "unit 3", "gate"
+	// Hardware is what the device has been, oldest first, as far as somebody noted
+	// it; the last one is what stands there now. At most [MaxHardware].
+	Hardware []Hardware
+}
+
+// Hardware is one piece of hardware under a device's id, which outlives it.
+type Hardware struct {
+	Serial string
+	Note   string
+	Since  int64 // log time in milliseconds; 0: not known
 }
 
 // Schema is the table that the readings of a frame point into. It travels once
@@ -116,6 +126,7 @@ type Schema struct {
 const (
 	MaxDevices  = 10_000
 	MaxSeries   = 100_000
+	MaxHardware = 16  // kept of a device
 	MaxLabels   = 16  // labels that the YAML may add to a series
 	MaxNameLen  = 128 // of an id, a point, a quantity, a label name
 	MaxValueLen = 256 // of a label value

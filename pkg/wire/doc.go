@@ -209,7 +209,7 @@
 //
 // # Schema
 //
-//	flags     u8      0
+//	flags     u8      1 hardware
 //	size      uv      bytes once decompressed, at most [MaxSchema]
 //	          zstd of:
 //	            uv count of strings, each text; below, ref is uv: 0 the empty
@@ -220,6 +220,9 @@
 //	            uv count of series; all devices: sv, minus the one before; all
 //	            points, quantities, units: ref; all kinds: u8; all label sets: uv;
 //	            all intervals, silences, lags: uv
+//	            if flag hardware: uv count of devices that have some, at least 1;
+//	            each: uv number of the device, minus (the one before plus 1); uv
+//	            count, 1 to 16; each: serial ref, note ref, since sv (0: unknown)
 //
 // The hash of a schema is the first 16 bytes of the SHA-256 of that, before
 // compression.

@@ -126,6 +126,12 @@ func FuzzDecodeSchema(f *testing.F) {
 		f.Fatal(err)
 	}
 	f.Add(p)
+	replaced := testSchema()
+	replaced.Devices[0].Hardware = []telemetry.Hardware{{Serial: "SN-2", Note: "new", Since: 1_790_000_000_000}}
+	if p, _, err = EncodeSchema(nil, replaced); err != nil {
+		f.Fatal(err)
+	}
+	f.Add(p)
 	plain, err := plainSchema(testSchema())
 	if err != nil {
 		f.Fatal(err)

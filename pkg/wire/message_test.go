@@ -104,6 +104,30 @@ func TestSchemaSurvivesAndKeepsItsHash(t *testing.T) {
 
 const goldenSchemaHash = "7743fca1ab33cd55cba4f49e4c9eb9de"
 
+func TestHardwareTravelsAndIsNothingWhereThereIsNone(t *testing.T) {
+	s := testSchema()
+	plain, err := SchemaHash(s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.Devices[1].Hardware = []telemetry.Hardware{{Serial: "SN-1"}, {Serial: "SN-2", Note: "lightning, thay mới", Since: 1_790_000_000_000}}
+	p, hash, err := EncodeSchema(nil, s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, again, err := DecodeSchema(p)
+	if err != nil || again != hash || hash == plain {
+		t.Fatalf("%v: hash %v, %v, without hardware %v", err, again, hash, plain)
+	}
+	if diff := cmp.Diff(s, got); diff != "" {
+		t.Error(diff)
+	}
+	s.Devices[1].Hardware = []telemetry.Hardware{}
+	if hash, err := SchemaHash(s); err != nil || hash != plain {
+		t.Errorf("a schema without hardware has another hash: %v, %v", hash, err)
+	}
+}
+
 func TestLargeSchemaFitsAMessage(t *testing.T) {
 	s := &telemetry.Schema{}
 	for d := range 2000 {
@@ -124,21 +148,27 @@ func TestLargeSchemaFitsAMessage(t *testing.T) {
 
 func TestSchemaThatBreaksALimitIsRefusedOnBothSides(t *testing.T) {
 	for name, change := range map[string]func(*telemetry.Schema){
-		"no device":             func(s *telemetry.Schema) { s.Series[0].Device = 9 },
-		"device twice":          func(s *telemetry.Schema) { s.Devices[1].ID = "air-01" },
-		"device without id":     func(s *telemetry.Schema) { s.Devices[1].ID = "" },
-		"point twice":           func(s *telemetry.Schema) { s.Series[1].Point = "temp" },
-		"no quantity":           func(s *telemetry.Schema) { s.Series[1].Quantity = "" },
-		"not UTF-8":             func(s *telemetry.Schema) { s.Series[1].Unit = "\xff" },
-		"long point":            func(s *telemetry.Schema) { s.Series[1].Point = strings.Repeat("x", 129) },
-		"long id":               func(s *telemetry.Schema) { s.Devices[0].ID = strings.Repeat("x", 129) },
-		"long value":            func(s *telemetry.Schema) { s.Devices[0].Address = strings.Repeat("x", 257) },
-		"negative interval":     func(s *telemetry.Schema) { s.Series[1].Interval = -1 },
-		"unknown kind":          func(s *telemetry.Schema) { s.Series[1].Kind = 7 },
-		"the hub's label":       func(s *telemetry.Schema) { s.Series[1].Labels = telemetry.Labels{{Name: "edge", Value: "x"}} },
-		"reserved label":        func(s *telemetry.Schema) { s.Series[1].Labels = telemetry.Labels{{Name: "__x", Value: "x"}} },
-		"labels not in order":   func(s *telemetry.Schema) { s.Series[1].Labels = telemetry.Labels{{Name: "b"}, {Name: "a"}} },
-		"more labels than fit":  func(s *telemetry.Schema) { s.Series[1].Labels = make(telemetry.Labels, 17) },
+		"no device":            func(s *telemetry.Schema) { s.Series[0].Device = 9 },
+		"device twice":         func(s *telemetry.Schema) { s.Devices[1].ID = "air-01" },
+		"device without id":    func(s *telemetry.Schema) { s.Devices[1].ID = "" },
+		"point twice":          func(s *telemetry.Schema) { s.Series[1].Point = "temp" },
+		"no quantity":          func(s *telemetry.Schema) { s.Series[1].Quantity = "" },
+		"not UTF-8":            func(s *telemetry.Schema) { s.Series[1].Unit = "\xff" },
+		"long point":           func(s *telemetry.Schema) { s.Series[1].Point = strings.Repeat("x", 129) },
+		"long id":              func(s *telemetry.Schema) { s.Devices[0].ID = strings.Repeat("x", 129) },
+		"long value":           func(s *telemetry.Schema) { s.Devices[0].Address = strings.Repeat("x", 257) },
+		"negative interval":    func(s *telemetry.Schema) { s.Series[1].Interval = -1 },
+		"unknown kind":         func(s *telemetry.Schema) { s.Series[1].Kind = 7 },
+		"the hub's label":      func(s *telemetry.Schema) { s.Series[1].Labels = telemetry.Labels{{Name: "edge", Value: "x"}} },
+		"reserved label":       func(s *telemetry.Schema) { s.Series[1].Labels = telemetry.Labels{{Name: "__x", Value: "x"}} },
+		"labels not in order":  func(s *telemetry.Schema) { s.Series[1].Labels = telemetry.Labels{{Name: "b"}, {Name: "a"}} },
+		"more labels than fit": func(s *telemetry.Schema) { s.Series[1].Labels = make(telemetry.Labels, 17) },
+		"more hardware than fits": func(s *telemetry.Schema) {
+			s.Devices[1].Hardware = make([]telemetry.Hardware, telemetry.MaxHardware+1)
+		},
+		"long serial": func(s *telemetry.Schema) {
+			s.Devices[1].Hardware = []telemetry.Hardware{{Serial: strings.Repeat("x", 129)}}
+		},
 		"more devices than fit": func(s *telemetry.Schema) { s.Devices = make([]telemetry.Device, telemetry.MaxDevices+1) },
 	} {
 		t.Run(name, func(t *testing.T) {

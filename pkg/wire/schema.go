@@ -3,6 +3,7 @@ package wire
 import (
 	"crypto/sha256"
 	"fmt"
+	"slices"
 	"strings"
 	"unicode/utf8"
 
@@ -27,7 +28,11 @@ func EncodeSchema(dst []byte, s *telemetry.Schema) ([]byte, Hash, error) {
 	defer func() { _ = z.Close() }()
 	start := len(dst)
 	out := begin(dst, KindSchema)
-	out = append(out, 0) // flags
+	flags := byte(0)
+	if hasHardware(s) {
+		flags |= schemaHardware
+	}
+	out = append(out, flags)
 	out = appendUvarint(out, uint64(len(plain)))
 	out = z.EncodeAll(plain, out)
 	if out, err = seal(out, start); err != nil {
@@ -55,7 +60,8 @@ func DecodeSchema(payload []byte) (*telemetry.Schema, Hash, error) {
 		return nil, Hash{}, err
 	}
 	r := reader{b: body, kind: KindSchema}
-	if flags := r.u8(); flags != 0 {
+	flags := r.u8()
+	if flags&^schemaHardware != 0 {
 		r.unknown("flags", int(flags))
 	}
 	size := r.count(MaxSchema, "schema")
@@ -73,6 +79,9 @@ func DecodeSchema(payload []byte) (*telemetry.Schema, Hash, error) {
 	}
 	in := schemaReader{reader: reader{b: plain, kind: KindSchema}}
 	s := in.schema()
+	if flags&schemaHardware != 0 {
+		in.hardware(s)
+	}
 	if err := in.end(); err != nil {
 		return nil, Hash{}, err
 	}
@@ -152,6 +161,9 @@ func plainSchema(s *telemetry.Schema) ([]byte, error) {
 			w.body = appendUvarint(w.body, uint64(*seriesTimes(&s.Series[i])[field]))
 		}
 	}
+	if hasHardware(s) {
+		w.hardware(s)
+	}
 	plain := appendUvarint(nil, uint64(len(w.refs)))
 	plain = append(append(plain, w.table...), w.body...)
 	if len(plain) > MaxSchema {
@@ -181,6 +193,62 @@ func labelSets(s *telemetry.Schema) ([]telemetry.Labels, []uint64) {
 		index[i] = k
 	}
 	return sets, index
+}
+
+// schemaHardware is the flag of a schema in which some device has hardware.
+const schemaHardware = 1
+
+func hasHardware(s *telemetry.Schema) bool {
+	return slices.ContainsFunc(s.Devices, func(d telemetry.Device) bool { return len(d.Hardware) > 0 })
+}
+
+// hardware writes what the devices that have some have been.
+func (w *schemaWriter) hardware(s *telemetry.Schema) {
+	n := 0
+	for i := range s.Devices {
+		if len(s.Devices[i].Hardware) > 0 {
+			n++
+		}
+	}
+	w.body = appendUvarint(w.body, uint64(n))
+	next := 0
+	for i := range s.Devices {
+		list := s.Devices[i].Hardware
+		if len(list) == 0 {
+			continue
+		}
+		w.body = appendUvarint(appendUvarint(w.body, uint64(i-next)), uint64(len(list)))
+		next = i + 1
+		for _, h := range list {
+			w.ref(h.Serial)
+			w.ref(h.Note)
+			w.body = appendVarint(w.body, h.Since)
+		}
+	}
+}
+
+func (r *schemaReader) hardware(s *telemetry.Schema) {
+	n := r.count(r.left(), "devices with hardware")
+	if n == 0 {
+		r.fail("no hardware where some was announced")
+	}
+	next := uint64(0)
+	for range n {
+		at := next + r.uvarint()
+		if r.err != nil || at >= uint64(len(s.Devices)) || at < next {
+			r.fail("hardware of no device")
+			return
+		}
+		next = at + 1
+		list := make([]telemetry.Hardware, r.count(telemetry.MaxHardware, "hardware"))
+		if len(list) == 0 {
+			r.fail("no hardware where some was announced")
+		}
+		for i := range list {
+			list[i] = telemetry.Hardware{Serial: r.ref(), Note: r.ref(), Since: r.varint()}
+		}
+		s.Devices[at].Hardware = list
+	}
 }
 
 // The fields in the order in which they are written.
@@ -290,6 +358,9 @@ func checkSchema(s *telemetry.Schema) error {
 				return fmt.Errorf("device %d: %w", i, err)
 			}
 		}
+		if err := checkHardware(d.Hardware); err != nil {
+			return fmt.Errorf("device %d: %w", i, err)
+		}
 		if len(d.ID) > telemetry.MaxNameLen {
 			return fmt.Errorf("device %d: id is longer than %d bytes", i, telemetry.MaxNameLen)
 		}
@@ -308,6 +379,21 @@ func checkSchema(s *telemetry.Schema) error {
 			return fmt.Errorf("series %d: its device has that point already", i)
 		}
 		points[k] = true
+	}
+	return nil
+}
+
+func checkHardware(list []telemetry.Hardware) error {
+	if len(list) > telemetry.MaxHardware {
+		return fmt.Errorf("%d pieces of hardware, at most %d", len(list), telemetry.MaxHardware)
+	}
+	for _, h := range list {
+		if err := checkText(h.Serial, telemetry.MaxNameLen); err != nil {
+			return err
+		}
+		if err := checkText(h.Note, telemetry.MaxValueLen); err != nil {
+			return err
+		}
 	}
 	return nil
 }
