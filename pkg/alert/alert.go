@@ -88,6 +88,9 @@ const (
 	Foreseen Kind = "provisional"
 )
 
+// QuantitySilence is the quantity of alerts about an edge that is not heard.
+const QuantitySilence = "edge_silence"
+
 // Alert is one episode. Its JSON form is the API's.
 type Alert struct {
 	ID           string            `json:"id"`

@@ -61,14 +61,14 @@ func (b *backtestFlags) run(ctx context.Context, c settings.Call) error {
 	if err != nil {
 		return err
 	}
-	set, err := rules.Load(sources, env)
+	set, err := loadWithBuiltIn(sources, env)
 	if err != nil {
 		return err
 	}
-	if len(b.only) > 0 {
-		if set = set.Only(b.only...); set.Len() == 0 {
-			return fmt.Errorf("no rule is named %s", strings.Join(b.only, ", "))
-		}
+	if len(b.only) == 0 {
+		set = set.Written()
+	} else if set = set.Only(b.only...); set.Len() == 0 {
+		return fmt.Errorf("no rule is named %s", strings.Join(b.only, ", "))
 	}
 	zone, err := time.LoadLocation(b.zone)
 	if err != nil {

@@ -3,11 +3,14 @@ package hub
 import (
 	"context"
 	"fmt"
+	"sync"
 	"time"
 
 	"github.com/langbiang/langbiang/pkg/alert"
+	"github.com/langbiang/langbiang/pkg/api/promapi"
 	"github.com/langbiang/langbiang/pkg/ledger"
 	"github.com/langbiang/langbiang/pkg/rules"
+	"github.com/langbiang/langbiang/pkg/telemetry"
 )
 
 // severalPatience is how long rules of kind several wait for an edge that does not
@@ -44,65 +47,133 @@ func (h *Hub) recallAlerts() error {
 	}
 }
 
-// offlinePlan is what hub.yaml says of edges that fall silent.
-func offlinePlan(c *OfflineConfig) rules.OfflinePlan {
-	p := rules.OfflinePlan{Warning: c.Warning, Critical: c.Critical}
+// builtInPlan is what hub.yaml says of the built-in rules.
+func builtInPlan(c *OfflineConfig) *rules.BuiltInPlan {
+	p := &rules.BuiltInPlan{Warning: c.Warning, Critical: c.Critical}
 	for _, s := range c.Sleepers {
 		p.Sleepers = append(p.Sleepers, rules.Sleepers{Edges: s.Edges, Awake: s.Awake, Zone: s.Zone})
 	}
 	return p
 }
 
-// watchEdges makes the built-in rule edge_offline; its alerts that stand go on.
-func (h *Hub) watchEdges() error {
-	c := &h.plan.Config.Offline
-	if c.Warning <= 0 && c.Critical <= 0 {
-		return nil
-	}
-	f := ledger.Filter{State: alert.Active, Rule: []string{rules.RuleOffline}}
-	for i := range c.Sleepers {
-		f.Rule = append(f.Rule, fmt.Sprintf("%s.%d", rules.RuleOffline, i+1))
-	}
+// judgeByClock makes what judges by the hub's clock; the alerts that stand go on.
+func (h *Hub) judgeByClock() error {
 	var active []alert.Alert
 	for cursor := ""; ; {
-		list, next, err := h.ledger.Alerts(f, cursor, 1000)
+		list, next, err := h.ledger.Alerts(ledger.Filter{State: alert.Active}, cursor, 1000)
 		if err != nil {
 			return fmt.Errorf("ledger: %w", err)
 		}
-		active = append(active, list...)
+		for i := range list {
+			if rules.JudgedByClock(&list[i]) {
+				active = append(active, list[i])
+			}
+		}
 		if cursor = next; next == "" {
 			break
 		}
 	}
-	o, err := rules.NewOffline(offlinePlan(c), rulesEnv(h.plan), active, time.Now(), h.raise)
-	if err != nil {
-		return fmt.Errorf("offline: %w", err)
-	}
-	h.offline = o
+	h.clock = h.engine.ByClock(active, time.Now(), querier{promapi.NewEvaluator(h.store.Queryable(), h.logger)})
 	return nil
 }
 
 // settle does what rules judge by the hub's clock, every second.
 func (h *Hub) settle(ctx context.Context) error {
-	if err := h.watchEdges(); err != nil {
-		return err
-	}
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	known := knownSeries{hub: h}
 	tick := time.NewTicker(time.Second)
 	defer tick.Stop()
 	for {
 		select {
 		case now := <-tick.C:
 			h.engine.Settle(now, severalPatience)
-			if h.offline == nil {
-				continue
-			}
 			var seen []rules.Seen
 			for _, e := range h.ingest.Edges() {
 				seen = append(seen, rules.Seen{Edge: e.Edge, Site: e.Site, Last: e.LastSeen})
 			}
-			h.offline.Look(now, seen)
+			h.clock.Look(now, seen, func(quantities []string) []rules.Reported { return known.of(ctx, quantities, now) })
+			h.evaluate(ctx, now, &wg)
 		case <-ctx.Done():
 			return nil
 		}
 	}
+}
+
+// knownSeries are the series that rules of kind fewer count: those that edges have
+// named, and until an edge is heard after a start, those that the store has of it.
+type knownSeries struct {
+	hub    *Hub
+	stored map[string][]rules.Reported // by quantity
+}
+
+// storedWithin is how far back the store is asked for series of edges that have not
+// been heard since the start.
+const storedWithin = 24 * time.Hour
+
+func (k *knownSeries) of(ctx context.Context, quantities []string, now time.Time) (out []rules.Reported) {
+	wanted := map[string]bool{}
+	for _, q := range quantities {
+		wanted[q] = true
+	}
+	heard := map[string]bool{}
+	for _, e := range k.hub.ingest.Edges() {
+		for _, s := range k.hub.ingest.Series(e.Edge) {
+			heard[e.Edge] = true
+			if !wanted[s.Quantity] {
+				continue
+			}
+			r := rules.Reported{BoundSeries: s.BoundSeries}
+			if s.Known && !s.Quality.IsBad() {
+				r.Last = time.UnixMilli(s.Time)
+			}
+			out = append(out, r)
+		}
+	}
+	for _, q := range quantities {
+		for _, r := range k.inStore(ctx, q, now) {
+			if !heard[r.Edge] {
+				out = append(out, r)
+			}
+		}
+	}
+	return out
+}
+
+// inStore asks the store once for each quantity.
+func (k *knownSeries) inStore(ctx context.Context, quantity string, now time.Time) []rules.Reported {
+	if list, ok := k.stored[quantity]; ok {
+		return list
+	}
+	if k.stored == nil {
+		k.stored = map[string][]rules.Reported{}
+	}
+	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
+	defer cancel()
+	const most = 100_000
+	list, err := promapi.NewEvaluator(k.hub.store.Queryable(), k.hub.logger).Evaluate(ctx, fmt.Sprintf("last_over_time(%s[%ds])", quantity, int(storedWithin.Seconds())), now, most)
+	if err != nil {
+		k.hub.logger.Warn("series of edges that have not been heard cannot be found; rules of kind fewer do without them", "quantity", quantity, "err", err)
+	}
+	var out []rules.Reported
+	for _, s := range list {
+		b := telemetry.BoundSeries{Quantity: quantity}
+		for _, l := range s.Labels {
+			switch l.Name {
+			case telemetry.LabelSite:
+				b.Site = l.Value
+			case telemetry.LabelEdge:
+				b.Edge = l.Value
+			case telemetry.LabelDevice:
+				b.Device = l.Value
+			case telemetry.LabelPoint:
+				b.Point = l.Value
+			default:
+				b.Labels = append(b.Labels, l)
+			}
+		}
+		out = append(out, rules.Reported{BoundSeries: b})
+	}
+	k.stored[quantity] = out
+	return out
 }

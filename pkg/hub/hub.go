@@ -39,7 +39,8 @@ type Hub struct {
 	local    *local.Store // the store when it is embedded, else nil
 	bus      *bus.Bus
 	engine   *rules.Engine
-	offline  *rules.Offline // of the goroutine that settles
+	clock    *rules.ByClock // of the goroutine that settles
+	failing  failing
 	rules    ruleReloads
 	ingest   *ingest.Ingest
 	registry *registry
@@ -80,6 +81,9 @@ func Open(plan *Plan, version string, logger *slog.Logger) (h *Hub, err error) {
 		return h, err
 	}
 	if err := h.recallAlerts(); err != nil {
+		return h, err
+	}
+	if err := h.judgeByClock(); err != nil {
 		return h, err
 	}
 	h.metrics.MustRegister(newRuleCollector(h.engine.Rules))
@@ -195,7 +199,7 @@ func (h *Hub) Run(ctx context.Context) error {
 	if err := h.bus.Subscribe(h.ingest.Receive); err != nil {
 		cancel(fmt.Errorf("bus: %w", err))
 	}
-	h.logger.Info("hub runs", "page", "http://"+h.Addr()+"/", "mqtt", h.BusAddr(), "sites", len(h.plan.Sites), "rules", h.plan.Set.Len())
+	h.logger.Info("hub runs", "page", "http://"+h.Addr()+"/", "mqtt", h.BusAddr(), "sites", len(h.plan.Sites), "rules", h.plan.Set.Written().Len())
 	h.notify(daemon.SdNotifyReady)
 	h.watchdog(ctx, &wg)
 	wg.Go(func() { trimStacks(ctx) })

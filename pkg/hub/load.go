@@ -8,7 +8,6 @@ import (
 	"regexp"
 	"slices"
 	"strings"
-	"time"
 
 	firmwareprofiles "github.com/langbiang/langbiang/firmware-profiles"
 	"github.com/langbiang/langbiang/pkg/internal/strictyaml"
@@ -61,7 +60,7 @@ func Load(path string, override func(*Config) error) (*Plan, error) {
 		return nil, err
 	}
 	c := &checker{doc: doc, errs: errs}
-	c.settings(&cfg)
+	c.settings(&cfg, plan.Quantities)
 	plan.Sites = c.sites(&cfg)
 	if plan.Rules, plan.Set, err = c.rules(plan); err != nil {
 		return nil, err
@@ -104,11 +103,11 @@ func (c *checker) fault(msg, hint string, path ...any) {
 	}
 }
 
-func (c *checker) settings(cfg *Config) {
+func (c *checker) settings(cfg *Config, quantities telemetry.Quantities) {
 	if o := &cfg.Offline; o.Warning < 0 || o.Critical < 0 || o.Warning > 0 && o.Critical > 0 && o.Critical < o.Warning {
 		c.fault("critical must not come before warning, and neither is below zero", "for example {warning: 5m, critical: 1h}", "offline")
 	}
-	if _, err := rules.NewOffline(offlinePlan(&cfg.Offline), rules.Env{}, nil, time.Now(), nil); err != nil && (cfg.Offline.Warning > 0 || cfg.Offline.Critical > 0) {
+	if _, err := rules.Load([]rules.Source{builtInPlan(&cfg.Offline).Source()}, rules.Env{Quantities: quantities}); err != nil {
 		c.fault("cannot be read: "+err.Error(), "edges: [solar-*], awake: [06:00-18:00]", "offline", "sleepers")
 	}
 	c.listen(cfg.HTTP.Listen, cfg.HTTP.Insecure, "http")
@@ -207,7 +206,7 @@ func (c *checker) sites(cfg *Config) []Site {
 // rules reads the rule files and compiles them; their faults are gathered, and
 // then there is no set.
 func (c *checker) rules(plan *Plan) ([]rules.Source, *rules.Set, error) {
-	sources := c.ruleFiles(plan)
+	sources := append(c.ruleFiles(plan), builtInPlan(&plan.Config.Offline).Source())
 	set, err := rules.Load(sources, rulesEnv(plan))
 	if err == nil {
 		return sources, set, nil

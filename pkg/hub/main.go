@@ -71,6 +71,6 @@ func check(_ context.Context, c settings.Call, plan *Plan) error {
 		_, _ = fmt.Fprintf(c.Stderr, "%s (warning)\n", w.Error())
 	}
 	_, err := fmt.Fprintf(c.Stdout, "%s: fine: %s, %s\n", c.Config,
-		settings.Count(len(plan.Sites), "site"), settings.Count(len(plan.Set.Rules()), "rule"))
+		settings.Count(len(plan.Sites), "site"), settings.Count(plan.Set.Written().Len(), "rule"))
 	return err
 }

@@ -128,10 +128,11 @@ func checkRulesCommand() settings.Command[*Plan] {
 			if err != nil {
 				return err
 			}
-			set, err := rules.Load(sources, env)
+			set, err := loadWithBuiltIn(sources, env)
 			if err != nil {
 				return err
 			}
+			set = set.Written()
 			if hub == "" {
 				_, err = fmt.Fprintf(c.Stdout, "fine: %s\n", settings.Count(set.Len(), "rule"))
 				return err
@@ -227,9 +228,15 @@ func testRules(file string, env rules.Env) ([]string, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%s: rules: %w", file, err)
 	}
-	set, err := rules.Load(sources, env)
+	set, err := loadWithBuiltIn(sources, env)
 	if err != nil {
 		return nil, err
 	}
 	return rules.RunTests(src, set, env)
+}
+
+// loadWithBuiltIn compiles files as a hub does that says nothing of built-in rules.
+func loadWithBuiltIn(sources []rules.Source, env rules.Env) (*rules.Set, error) {
+	cfg := DefaultConfig()
+	return rules.Load(append(sources, builtInPlan(&cfg.Offline).Source()), env)
 }

@@ -124,7 +124,7 @@ func (h *Hub) putRules(files []rules.Source, set *rules.Set) error {
 			h.ingest.BandsChanged()
 		}
 		if len(before) > 0 {
-			h.logger.Info("new rule set", "set", set.ID(), "rules", set.Len(), "from", time.UnixMilli(e.From).UTC())
+			h.logger.Info("new rule set", "set", set.ID(), "rules", set.Written().Len(), "from", time.UnixMilli(e.From).UTC())
 		}
 		return nil
 	}
@@ -182,7 +182,7 @@ func (h *Hub) noteReload(r api.Reload) {
 func (h *Hub) rulesStatus() api.RulesStatus {
 	st := api.RulesStatus{Sets: []api.RuleSet{}, Last: h.rules.last}
 	for _, s := range h.engine.Sets() {
-		x := api.RuleSet{ID: s.Set.ID(), Rules: s.Set.Len()}
+		x := api.RuleSet{ID: s.Set.ID(), Rules: s.Set.Written().Len()}
 		if s.From != rules.Always {
 			x.From = millis(s.From)
 		}

@@ -35,6 +35,7 @@ const (
 type Engine struct {
 	emit    func(alert.Transition)
 	gather  *gather                     // nil for that of the groups themselves
+	clock   atomic.Pointer[ByClock]     // nil when nobody judges by the hub's clock
 	chatter int64                       // window in which activations are counted; 0: they are not
 	sets    atomic.Pointer[[]Effective] // ascending by From; replaced, never changed
 	_       [64]byte                    // folds read sets at every reading and write newest at every frame
@@ -92,6 +93,9 @@ func newEngine(emit func(alert.Transition)) *Engine {
 // use puts the sets in place of those before.
 func (e *Engine) use(sets []Effective) {
 	e.sets.Store(&sets)
+	if c := e.clock.Load(); c != nil {
+		c.engine.use(sets)
+	}
 	if e.gather != nil {
 		e.gather.engine.use(sets)
 		e.gather.used.Store(slices.ContainsFunc(sets, func(s Effective) bool { return len(s.Set.severals) > 0 }))
@@ -189,14 +193,28 @@ func (e *Engine) Rules() []RuleInfo {
 	if len(sets) == 0 {
 		return nil
 	}
-	infos := sets[len(sets)-1].Set.Rules()
-	e.mu.Lock()
-	defer e.mu.Unlock()
+	set := sets[len(sets)-1].Set
+	infos := set.Rules()
 	byID := map[string]*RuleInfo{}
 	for i := range infos {
 		byID[infos[i].ID] = &infos[i]
 	}
-	for _, r := range sets[len(sets)-1].Set.rules {
+	e.count(set, byID)
+	if e.gather != nil {
+		e.gather.engine.count(set, byID)
+	}
+	if c := e.clock.Load(); c != nil {
+		c.engine.count(set, byID)
+		c.describe(byID)
+	}
+	return infos
+}
+
+// count adds what the engine's own folds have done.
+func (e *Engine) count(set *Set, byID map[string]*RuleInfo) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	for _, r := range set.rules {
 		s := e.stats[statKey{r.id, r.version}]
 		if s == nil {
 			continue
@@ -211,7 +229,6 @@ func (e *Engine) Rules() []RuleInfo {
 			}
 		}
 	}
-	return infos
 }
 
 // account is what one fold has added to the stats, so that it can be taken

@@ -22,6 +22,9 @@ type Source struct {
 type Env struct {
 	Quantities telemetry.Quantities
 	Sites      map[string]Site
+	// CheckQuery says what is wrong with a PromQL expression, a [*QueryError] where
+	// its place is known. Nil: expressions are not looked at before they are evaluated.
+	CheckQuery func(query string) error
 }
 
 // Site is what rules know of a site: what messages say, and the groups that where
@@ -56,6 +59,10 @@ type ruleFile struct {
 	NoData  *agesFile      `yaml:"no_data" doc:"fire when there are no readings; the ladder gives the times"`
 	State   *statesFile    `yaml:"state" doc:"fire while the value is one of a list"`
 	Several *severalFile   `yaml:"several" doc:"fire while several alerts of other rules stand at once"`
+
+	Expression *expressionFile `yaml:"expression" doc:"judge what a PromQL expression gives instead of readings; by the hub's clock"`
+	Fewer      *fewerFile      `yaml:"fewer" doc:"fire while fewer than so many of the watched series report; by the hub's clock"`
+	Silent     *agesFile       `yaml:"edge_offline" doc:"fire when the hub hears nothing of an edge; the ladder gives the times; by the hub's clock"`
 
 	Collapse    *bool             `yaml:"collapse" doc:"false: every activation is an alert of its own; otherwise three within a minute collapse into one that is marked chattering" default:"true"`
 	Overrides   []overrideFile    `yaml:"overrides" doc:"other limits for some of the series; the first that matches counts"`
@@ -96,10 +103,12 @@ func Load(files []Source, env Env) (*Set, error) {
 			c.tableFile()
 		}
 	}
-	for _, doc := range docs {
-		if doc != nil {
-			c.doc = doc
-			c.file()
+	for _, builtIn := range []bool{false, true} {
+		for i, doc := range docs {
+			if c.builtIn = strings.HasPrefix(files[i].Name, BuiltIn); doc != nil && c.builtIn == builtIn {
+				c.doc, c.data = doc, files[i].Data
+				c.file()
+			}
 		}
 	}
 	c.members()
@@ -128,7 +137,10 @@ type compiler struct {
 	rules  []*rule
 	seen   map[string]strictyaml.Pos
 	errs   strictyaml.Errors
-	doc    *strictyaml.Document
+
+	doc     *strictyaml.Document // that is read, and its bytes
+	data    []byte
+	builtIn bool // it is one of built-in rules
 }
 
 func (c *compiler) file() {
@@ -152,17 +164,27 @@ var (
 )
 
 func (c *compiler) rule(i int, f *ruleFile) *rule {
+	if _, ok := c.seen[f.ID]; ok && c.builtIn {
+		return nil
+	}
 	r := &rule{id: f.ID, pos: c.doc.At(i), title: f.Title, cite: f.Source, labels: f.Labels, links: f.Links}
 	r.apart = f.Collapse != nil && !*f.Collapse
 	c.id(i, f.ID)
 	c.policies(i, f, r)
 	r.schedule = c.schedule(f.Schedule, i, "schedule")
 	q, known := telemetry.Quantity{}, true
-	if f.Several == nil {
+	switch {
+	case f.Several != nil:
+	case f.Expression != nil || f.Silent != nil:
+		q = c.watchResult(i, f, r)
+	default:
 		q, known = c.watch(i, f, r)
 	}
 	c.kind(i, f, r)
 	c.extras(i, f)
+	if r.byClock() {
+		c.judgedByClock(i, r)
+	}
 	if known && r.kind != "" {
 		r.vi = c.message(f.Message.VI, r.fallback(vi), r, q, vi, i, "message", "vi")
 		r.en = c.message(f.Message.EN, r.fallback(en), r, q, en, i, "message", "en")
@@ -315,5 +337,5 @@ func (c *compiler) extras(i int, f *ruleFile) {
 }
 
 func reservedLabels() []string {
-	return []string{telemetry.LabelSite, telemetry.LabelEdge, telemetry.LabelDevice, telemetry.LabelPoint, telemetry.LabelLate}
+	return []string{telemetry.LabelSite, telemetry.LabelEdge, telemetry.LabelDevice, telemetry.LabelPoint, telemetry.LabelLate, LabelJudgedBy}
 }

@@ -167,9 +167,9 @@ func (r *rule) stateOf(v float64, text string) float64 {
 
 // kind reads what the rule judges and by which limits.
 func (c *compiler) kind(i int, f *ruleFile, r *rule) {
-	source := c.oneOf(i, "window", "rate", "index", "flatline", "no_data", "state", "several")
+	source := c.oneOf(i, "window", "rate", "index", "flatline", "no_data", "state", "several", "expression", "fewer", "edge_offline")
 	limits := c.oneOf(i, "above", "below", "outside", "inside")
-	own := slices.Contains([]string{"flatline", "no_data", "state", "several"}, source)
+	own := slices.Contains([]string{"flatline", "no_data", "state", "several", "fewer", "edge_offline"}, source)
 	switch {
 	case source == "!" || limits == "!":
 		return
@@ -180,7 +180,7 @@ func (c *compiler) kind(i int, f *ruleFile, r *rule) {
 		})
 		return
 	case !own && limits == "":
-		c.fault("the rule has no limits", "write above: {warning: {limit: 50}}, or below, outside, inside; or flatline, no_data, state, several", i)
+		c.fault("the rule has no limits", "write above: {warning: {limit: 50}}, or below, outside, inside; or flatline, no_data, state, several, fewer", i)
 		return
 	}
 	r.kind = Kind(source)
@@ -205,6 +205,13 @@ func (c *compiler) kind(i int, f *ruleFile, r *rule) {
 		c.stateLadder(i, f.State, r)
 	case "several":
 		c.severalRule(i, f.Several, r)
+	case "expression":
+		c.expression(i, f.Expression, r)
+	case "fewer":
+		c.fewerRule(i, f.Fewer, r)
+	case "edge_offline":
+		r.source, r.shape = ofSilence, isAtLeast
+		c.ages(r, []*ageFile{f.Silent.Info, f.Silent.Warning, f.Silent.Critical, f.Silent.Emergency}, i, "edge_offline")
 	}
 	if !own {
 		c.limits(&f.Limits, limits, r, i)
@@ -544,7 +551,7 @@ func (c *compiler) overrides(i int, f *ruleFile, r *rule) {
 		case o.Skip:
 			r.overrides = append(r.overrides, w)
 			continue
-		case r.kind == Several || r.shape == isAtLeast:
+		case r.kind == Several || r.kind == Fewer || r.shape == isAtLeast:
 			c.fault(fmt.Sprintf("a rule of kind %s has no overrides but skip", r.kind), "write two rules", path...)
 			continue
 		case other != "":

@@ -3,7 +3,6 @@ package rules
 import (
 	"fmt"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/langbiang/langbiang/pkg/alert"
@@ -46,12 +45,7 @@ func (c *compiler) severalRule(i int, f *severalFile, r *rule) {
 	if len(f.Of) == 0 && !c.doc.Has(i, "several", "of") {
 		c.fault("nothing says whose alerts are counted", "write of: and the ids of rules", i, "several")
 	}
-	for _, by := range f.By {
-		if !slices.Contains([]string{"site", "edge", "device"}, by) && !labelPattern.MatchString(strings.TrimPrefix(by, "labels.")) {
-			c.fault(fmt.Sprintf("%.40q is nothing to group by", by), "write site, edge, device, or labels.NAME", i, "several", "by")
-		}
-		s.By = append(s.By, by)
-	}
+	s.By = c.groupBy(f.By, i, "several", "by")
 	if words := []string{"series", "device", "edge", "site", "rule"}; s.Count == "" {
 		s.Count = "series"
 	} else if !slices.Contains(words, s.Count) {
@@ -91,12 +85,15 @@ func (c *compiler) members() {
 		for _, p := range r.several.Of {
 			found := false
 			for _, o := range c.rules {
-				found = found || o.several == nil && glob(p, o.id)
+				found = found || o.several == nil && !o.byClock() && glob(p, o.id)
 			}
 			if !found {
+				hint := "the hub's clock judges that one"
+				if _, ok := c.seen[p]; !ok {
+					hint = strictyaml.Meant(p, keys(c.seen))
+				}
 				c.errs = append(c.errs, strictyaml.Error{
-					Pos: r.pos, Path: r.id,
-					Msg: fmt.Sprintf("no rule that watches series is named %.60q", p), Hint: strictyaml.Meant(p, keys(c.seen)),
+					Pos: r.pos, Path: r.id, Msg: fmt.Sprintf("no rule that is judged in event time is named %.60q", p), Hint: hint,
 				})
 			}
 		}

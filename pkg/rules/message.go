@@ -32,7 +32,7 @@ func (r *rule) fallback(l *language) string {
 	in := map[bool][2]string{
 		true:  {"tại {{.Device}}, {{.Site.Name}}", "at {{.Device}}, {{.Site.Name}}"},
 		false: {"tại {{.Group}}", "at {{.Group}}"},
-	}[r.kind != Several]
+	}[r.kind != Several && r.kind != Fewer]
 	switch r.kind {
 	case NoData:
 		return l.of("Không có số liệu {{.Quantity}} "+in[0]+" trong {{.Value}}", "No data of {{.Quantity}} "+in[1]+" for {{.Value}}")
@@ -42,6 +42,12 @@ func (r *rule) fallback(l *language) string {
 		return l.of("{{.Quantity}} "+in[0]+": trạng thái {{.Last}}", "{{.Quantity}} "+in[1]+": state {{.Last}}")
 	case Several:
 		return l.of("{{.Value}} cảnh báo cùng lúc "+in[0], "{{.Value}} alerts at once "+in[1])
+	case Fewer:
+		return l.of("Chỉ còn {{.Value}} nơi có số liệu {{.Quantity}} "+in[0]+" (cần {{.Limit}})", "Only {{.Value}} report {{.Quantity}} "+in[1]+" (of {{.Limit}} needed)")
+	case Expression:
+		return l.of("{{.Rule}} tại {{.Site.Name}} {{.Device}}: {{.Value}} {{.Unit}} (ngưỡng {{.Limit}})", "{{.Rule}} at {{.Site.Name}} {{.Device}}: {{.Value}} {{.Unit}} (limit {{.Limit}})")
+	case EdgeOffline:
+		return l.of("Gateway {{.Edge}} tại {{.Site.Name}} mất kết nối {{.Value}}", "Gateway {{.Edge}} at {{.Site.Name}} has been offline for {{.Value}}")
 	case Index:
 		return l.of("Chỉ số {{.Quantity}} "+in[0]+": {{.Value}} ({{.Level}})", "Index of {{.Quantity}} "+in[1]+": {{.Value}} ({{.Level}})")
 	}

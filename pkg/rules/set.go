@@ -62,6 +62,8 @@ type rule struct {
 	epsilon        float64
 	index          *indexTable
 	several        *severalOf
+	fewer          *fewerOf
+	expr           *exprOf
 	schedule       *schedule
 	bad            badPolicy
 	apart          bool // activations that chatter are not collapsed
@@ -132,6 +134,12 @@ func (r *rule) hash() string {
 	add(r.several != nil, r.several)
 	add(r.schedule != nil, r.schedule)
 	add(r.bad != badHold || r.throughWork, r.bad, r.throughWork)
+	if r.expr != nil { // and so on: kinds that came later add nothing to the others
+		add(true, r.expr)
+	}
+	if r.fewer != nil {
+		add(true, r.fewer, r.fewer.where.String())
+	}
 	if !more {
 		j.More = nil
 	}
@@ -156,6 +164,7 @@ type Set struct {
 	byKey      map[ruleKey]uint16
 	byID       map[string]uint16
 	severals   []uint16 // of kind several
+	clock      bool     // some are judged by the hub's clock
 	sites      map[string]Site
 }
 
@@ -172,12 +181,15 @@ func newSet(rules []*rule, env Env) *Set {
 		s.byID[r.id] = uint16(i)
 		s.byKey[ruleKey{r.id, r.version}] = uint16(i)
 		quantity := r.quantity
+		if p := r.pseudo(); p != "" {
+			quantity = p
+		}
 		if r.kind == Several {
-			quantity = severalPrefix + r.id
 			s.severals = append(s.severals, uint16(i))
 		}
+		s.clock = s.clock || r.byClock()
 		s.byQuantity[quantity] = append(s.byQuantity[quantity], uint16(i))
-		said := []any{r.id, r.version, r.where.String(), r.labels, r.links, r.title, r.cite, r.vi.text, r.en.text}
+		said := []any{r.id, r.version, r.whereText(), r.labels, r.links, r.title, r.cite, r.vi.text, r.en.text}
 		for k := range r.overrides {
 			o := &r.overrides[k]
 			said = append(said, o.where.String())
@@ -206,6 +218,19 @@ func (s *Set) ID() string { return s.id }
 // Len returns the number of rules.
 func (s *Set) Len() int { return s.base }
 
+// Written returns the set without the built-in rules.
+func (s *Set) Written() *Set {
+	var list []*rule
+	for _, r := range s.rules[:s.base] {
+		if !r.builtIn() {
+			list = append(list, r)
+		}
+	}
+	return newSet(list, Env{Sites: s.sites})
+}
+
+func (r *rule) builtIn() bool { return strings.HasPrefix(r.pos.File, BuiltIn) }
+
 // RuleInfo describes a rule to people, with what it has done lately. Matched,
 // Active, Fired and LastFired are zero in what [Set.Rules] returns.
 type RuleInfo struct {
@@ -229,6 +254,19 @@ type RuleInfo struct {
 	Active    int       // alerts of it that are active
 	Fired     uint64    // alerts raised since this process started
 	LastFired time.Time // event time of the newest of these; zero when there was none
+
+	ByClock bool // judged by the hub's clock, not in event time
+	BuiltIn bool
+
+	// Of kind expression.
+	Query       string
+	Every       time.Duration
+	Evaluations uint64 // since this process started
+	Failures    uint64
+	Evaluated   time.Time // the newest; zero when there was none
+	Took        time.Duration
+	Error       string // of the newest evaluation; "" when it succeeded
+	ErrorAt     time.Time
 }
 
 // LevelInfo is one step of a ladder, lowest severity first.
@@ -254,8 +292,11 @@ func (s *Set) Rules() []RuleInfo {
 func (r *rule) info() RuleInfo {
 	info := RuleInfo{
 		ID: r.id, Version: r.version, Title: r.title, Kind: r.kind, Quantity: r.quantity, Unit: r.judgedUnit(r.unit),
-		Where: r.where.String(), Judges: r.judges(), Schedule: r.schedule.String(), Override: len(r.overrides),
-		Labels: r.labels, Links: r.links, Source: r.cite, Position: r.pos.String(),
+		Where: r.whereText(), Judges: r.judges(), Schedule: r.schedule.String(), Override: len(r.overrides),
+		Labels: r.labels, Links: r.links, Source: r.cite, Position: r.pos.String(), ByClock: r.byClock(), BuiltIn: r.builtIn(),
+	}
+	if r.expr != nil {
+		info.Query, info.Every = r.expr.Query, ms(r.expr.Every)
 	}
 	for i := range r.levels {
 		l := &r.levels[i]
@@ -275,8 +316,26 @@ func (r *rule) info() RuleInfo {
 	return info
 }
 
+// whereText writes which series the rule watches.
+func (r *rule) whereText() string {
+	if r.fewer != nil {
+		return r.fewer.where.String()
+	}
+	return r.where.String()
+}
+
 // judges says in words what of a series the rule judges.
 func (r *rule) judges() string {
+	switch {
+	case r.fewer != nil:
+		return fmt.Sprintf("how many of the same %s report within %s, by %s", strings.Join(append([]string{"hub"}, r.fewer.By...), " and "), ms(r.fewer.Within), r.fewer.Count)
+	case r.expr != nil:
+		return "the result of the expression every " + ms(r.expr.Every).String()
+	case r.kind == EdgeOffline:
+		return "for how long the hub has not heard the edge"
+	case r.several != nil:
+		return "how many alerts of " + strings.Join(r.several.Of, ", ") + " stand at once, by " + r.several.Count
+	}
 	switch r.source {
 	case ofWindow:
 		width := time.Duration(r.width) * time.Millisecond
@@ -289,6 +348,8 @@ func (r *rule) judges() string {
 	return ""
 }
 
+func ms(n int64) time.Duration { return time.Duration(n) * time.Millisecond }
+
 var functionNames = [...]string{"sum", "mean", "min", "max", "count", "increase", "rate", "index"}
 
 // String returns the function's name in rule files.
@@ -299,7 +360,7 @@ func (r *rule) judgedUnit(unit string) string {
 	switch {
 	case r.ages():
 		return "s"
-	case r.kind == Several, r.kind == Index, r.source == ofWindow && r.fn == fnCount:
+	case r.kind == Several, r.kind == Fewer, r.kind == Index, r.source == ofWindow && r.fn == fnCount:
 		return "1"
 	case r.source == ofWindow && r.fn == fnRate:
 		return unit + "/" + perUnit(r.per)

@@ -56,7 +56,7 @@ func TestShippedRulesLoadAndSayWhereTheirLimitsComeFrom(t *testing.T) {
 		}
 	}
 	quantities := shippedQuantities(t)
-	set, err := Load(sources, Env{Quantities: quantities})
+	set, err := Load(append(sources, plan.Source()), Env{Quantities: quantities})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -99,7 +99,7 @@ func TestShippedRulesPassTheirTests(t *testing.T) {
 			}
 			sources = append(sources, Source{name, rules})
 		}
-		set, err := Load(sources, env)
+		set, err := Load(append(sources, plan.Source()), env)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -1,10 +1,13 @@
 package rules
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/prometheus/prometheus/promql/parser"
 
 	"github.com/langbiang/langbiang/pkg/alert"
 	"github.com/langbiang/langbiang/pkg/telemetry"
@@ -21,10 +24,20 @@ func catalogue() telemetry.Quantities {
 }
 
 func testEnv() Env {
-	return Env{Quantities: catalogue(), Sites: map[string]Site{
+	return Env{CheckQuery: checkQuery, Quantities: catalogue(), Sites: map[string]Site{
 		"24848": {Name: telemetry.Text{VI: "Lạc Dương", EN: "Lac Duong"}},
 		"24850": {Name: telemetry.Text{VI: "Đam Rông 4", EN: "Dam Rong 4"}},
 	}}
+}
+
+// checkQuery is what the hub gives the rules.
+func checkQuery(query string) error {
+	_, err := parser.NewParser(parser.Options{}).ParseExpr(query)
+	var list parser.ParseErrors
+	if errors.As(err, &list) && len(list) > 0 {
+		return &QueryError{Offset: int(list[0].PositionRange.Start), Msg: list[0].Err.Error()}
+	}
+	return err
 }
 
 func mustLoad(t testing.TB, text string) *Set {

@@ -50,6 +50,9 @@ func (f *Fold) describe(kind alert.Kind, s *series, b *busyState, r *rule, t int
 	if a.Quantity == "" {
 		a.Quantity = r.quantity
 	}
+	if r.byClock() {
+		r.show(&a)
+	}
 	a.Message = f.message(&a, s, r, l)
 	return a
 }
@@ -98,7 +101,7 @@ func (r *rule) write(m *message, a *alert.Alert, s *series, l *level, lang strin
 		d.Value, d.Last, d.Peak, d.Limit = s.text, s.text, s.text, s.text
 	case a.Unit == "1" && r.source == ofWindow:
 		d.Value, d.Peak = m.lang.number(a.Value, 0), m.lang.number(a.Peak, 0)
-	case r.kind == Several:
+	case r.kind == Several, r.kind == Fewer:
 		d.Value, d.Peak = m.lang.number(a.Value, 0), m.lang.number(a.Peak, 0)
 	}
 	if d.Level == "" {

@@ -1,0 +1,70 @@
+package hub
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/langbiang/langbiang/pkg/alert"
+	"github.com/langbiang/langbiang/pkg/internal/testutil"
+	"github.com/langbiang/langbiang/pkg/ledger"
+	"github.com/langbiang/langbiang/pkg/rules"
+)
+
+// oneAlert waits until the log has one alert of the rule in the state.
+func oneAlert(t *testing.T, h *Hub, rule string, state alert.State) (a alert.Alert) {
+	t.Helper()
+	testutil.Eventually(t, 20*time.Second, rule+" is "+string(state), func() bool {
+		list, _, err := h.ledger.Alerts(ledger.Filter{Rule: []string{rule}, State: state}, "", 10)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(list) == 1 {
+			a = list[0]
+		}
+		return len(list) == 1
+	})
+	return a
+}
+
+func ruleStatus(t *testing.T, h *Hub, id string) rules.RuleInfo {
+	t.Helper()
+	for _, r := range h.engine.Rules() {
+		if r.ID == id {
+			return r
+		}
+	}
+	t.Fatalf("no rule %s", id)
+	return rules.RuleInfo{}
+}
+
+func TestAnExpressionIsEvaluatedOverTheStore(t *testing.T) {
+	h := runHub(t, map[string]string{"hub.yaml": "data_dir: ./data\nrules: [./rules.yaml]\n", "rules.yaml": `
+- id: doubled
+  expression: {query: "water_level * 2", every: 1s, quantity: water_level}
+  above: {warning: {limit: 5, clear: 4}}
+  message: {en: "{{.Device}} at {{.Value}} {{.Unit}}", vi: "{{.Device}}: {{.Value}} {{.Unit}}"}
+- id: heavy
+  expression: {query: "water_level * on() water_level", every: 1s}
+  above: {warning: {limit: 5}}
+`})
+	one, two := levelFeeder(t, h, "e1"), levelFeeder(t, h, "e2")
+	one.say(t, time.Now(), 3)
+	two.say(t, time.Now(), 1)
+	a := oneAlert(t, h, "doubled", alert.Active)
+	if a.Edge != "e1" || a.Device != "gauge" || a.Point != "level" || a.Quantity != "water_level" || a.Unit != "m" || a.Value != 6 || a.Limit != 5 ||
+		a.Labels["judged_by"] != "hub clock" || a.Message.VI != "gauge: 6,00 m" || a.Message.EN != "gauge at 6.00 m" {
+		t.Errorf("%+v", a)
+	}
+	testutil.Eventually(t, 20*time.Second, "the other one has failed", func() bool { return ruleStatus(t, h, "heavy").Failures > 0 })
+	if r := ruleStatus(t, h, "heavy"); !strings.Contains(r.Error, "many-to-many") {
+		t.Errorf("%+v", r)
+	}
+	if r := ruleStatus(t, h, "doubled"); r.Matched != 2 || r.Failures != 0 || r.Active != 1 {
+		t.Errorf("%+v", r)
+	}
+	one.say(t, time.Now(), 1)
+	if end := oneAlert(t, h, "doubled", alert.Cleared); end.ID != a.ID || end.Value != 2 {
+		t.Errorf("%+v", end)
+	}
+}
