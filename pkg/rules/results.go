@@ -201,7 +201,7 @@ func (k *results) recall(b *telemetry.BoundSeries, r *rule, t int64) {
 				continue
 			}
 			if s := stands(a, v); s != nil {
-				k.fold.saved.add(savedSeries{
+				k.fold.saved.add(&savedSeries{
 					name: nameOf(b), last: min(a.Updated.UnixMilli(), t-1), good: min(a.Updated.UnixMilli(), t-1), since: min(a.Updated.UnixMilli(), t-1),
 					value: a.Value, machines: []savedMachine{*s},
 				})
