@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/langbiang/langbiang/pkg/telemetry"
+	"github.com/prometheus/common/model"
 	"github.com/prometheus/prometheus/model/labels"
 	"github.com/prometheus/prometheus/promql"
 	"github.com/prometheus/prometheus/promql/parser"
@@ -116,7 +117,7 @@ func onTime(s *parser.VectorSelector) {
 
 func labelsOf(metric labels.Labels) (out telemetry.Labels) {
 	metric.Range(func(l labels.Label) {
-		if l.Name != labels.MetricName {
+		if l.Name != model.MetricNameLabel {
 			out = append(out, telemetry.Label{Name: l.Name, Value: l.Value})
 		}
 	})
