@@ -2,6 +2,7 @@ package alert
 
 import (
 	"cmp"
+	"fmt"
 	"slices"
 	"time"
 )
@@ -13,14 +14,15 @@ type HoldKind string
 const (
 	HoldShelved      HoldKind = "shelved"        // a person shelved an alert: its rule on its series
 	HoldMaintenance  HoldKind = "maintenance"    // known work: suppressed by design
-	HoldEdgeOffline  HoldKind = "edge_offline"   // what depends on an edge that is cut off: suppressed by design
+	HoldEdgeOffline  HoldKind = "edge_offline"   // what depends on an edge that is cut off: suppressed by design; the hub's own
 	HoldOutOfService HoldKind = "out_of_service" // the series, device or rule is not to be relied on
 )
 
 // Hold keeps the alerts of its scope from calling people, those that stand and
 // those that come, until its end. It moves no start and no end of an alert, and
 // is judged by the hub's clock: an alert that becomes known while it stands is
-// held. An empty field of the scope is any.
+// held. An empty field of the scope is any. It may begin in the future, and always
+// has an end.
 type Hold struct {
 	ID     string    `json:"id"`
 	Kind   HoldKind  `json:"kind"`
@@ -30,11 +32,15 @@ type Hold struct {
 	Point  string    `json:"point,omitempty"`
 	Rule   string    `json:"rule,omitempty"`
 	Exact  bool      `json:"exact,omitempty"` // an empty field is empty: one series, or one group
+	UpTo   Severity  `json:"up_to,omitempty"` // alerts that are worse are not held; none: all are
 	From   time.Time `json:"from"`            // hub's clock
 	Until  time.Time `json:"until"`
-	Who    string    `json:"who"`
-	Why    string    `json:"why,omitempty"`
-	Ended  *HoldEnd  `json:"ended,omitempty"` // nil while it stands
+
+	Pending bool `json:"pending,omitempty"` // From is still to come: nothing is held yet
+
+	Who   string   `json:"who"`
+	Why   string   `json:"why,omitempty"`
+	Ended *HoldEnd `json:"ended,omitempty"` // nil while it stands
 }
 
 // HoldEnd says how a hold ended.
@@ -46,7 +52,7 @@ type HoldEnd struct {
 
 // Check says in a [*Refusal] what is wrong with a hold that a person asks for.
 func (h *Hold) Check(now time.Time) error {
-	if err := checkWho("who", h.Who); err != nil {
+	if err := checkWho("who", h.Who); err != nil && h.Kind != HoldEdgeOffline {
 		return err
 	}
 	if !slices.Contains([]HoldKind{HoldMaintenance, HoldOutOfService, HoldEdgeOffline}, h.Kind) {
@@ -68,11 +74,23 @@ func (h *Hold) Check(now time.Time) error {
 	case h.Point != "" && h.Device == "":
 		return refuse(Invalid, "points are named within their device: give the device, too", "the device of point %s is missing", h.Point)
 	}
-	return checkUntil(&h.Until, now, MaxHold, "a hold")
+	if !h.From.After(now) {
+		return checkUntil(&h.Until, now, MaxHold, "a hold")
+	}
+	switch {
+	case h.From.Sub(now) > MaxHold:
+		return refuse(Invalid, fmt.Sprintf("at most %d days ahead are possible", int(MaxHold.Hours())/24), "a hold from %s begins too late", h.From.Format(time.RFC3339))
+	case !h.Until.IsZero() && !h.Until.After(h.From):
+		return refuse(Invalid, "give an end that comes after it", "a hold cannot end (%s) before it begins (%s)", h.Until.Format(time.RFC3339), h.From.Format(time.RFC3339))
+	}
+	return checkUntil(&h.Until, h.From, MaxHold, "a hold")
 }
 
 // Covers reports whether the alert is in the hold's scope.
 func (h *Hold) Covers(a *Alert) bool {
+	if h.UpTo != None && a.Severity > h.UpTo || h.Kind == HoldEdgeOffline && a.Quantity == QuantitySilence {
+		return false // that an edge is offline is told, however long it is
+	}
 	match := func(want, got string) bool { return want == got || want == "" && !h.Exact }
 	return match(h.Rule, a.Rule) && match(h.Edge, a.Edge) && match(h.Device, a.Device) && match(h.Point, a.Point) &&
 		(match(h.Site, a.Site) || h.Exact && h.Edge != "") // an edge that moves keeps its series
@@ -96,7 +114,7 @@ func (a *Alert) HeldBy(holds []Hold) {
 	}
 	for i := range holds {
 		h := &holds[i]
-		if !h.Covers(a) {
+		if h.Pending || !h.Covers(a) {
 			continue
 		}
 		switch h.Kind {

@@ -34,6 +34,8 @@ type holdBody struct {
 	Device string         `json:"device"`
 	Point  string         `json:"point"`
 	Rule   string         `json:"rule"`
+	UpTo   alert.Severity `json:"up_to"`
+	From   time.Time      `json:"from"`
 	Until  time.Time      `json:"until"`
 	For    string         `json:"for"`
 	Who    string         `json:"who"`
@@ -46,7 +48,7 @@ func (h *Handler) postHold(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	hold := alert.Hold{
-		ID: b.ID, Kind: b.Kind, Site: b.Site, Edge: b.Edge, Device: b.Device, Point: b.Point, Rule: b.Rule, Until: b.Until, Why: b.Why,
+		ID: b.ID, Kind: b.Kind, Site: b.Site, Edge: b.Edge, Device: b.Device, Point: b.Point, Rule: b.Rule, UpTo: b.UpTo, From: b.From, Until: b.Until, Why: b.Why,
 	}
 	err := error(nil)
 	switch {
@@ -56,7 +58,11 @@ func (h *Handler) postHold(w http.ResponseWriter, r *http.Request) {
 		err = &alert.Refusal{Reason: alert.Invalid, What: "edge_offline is found by the hub itself", Do: "use maintenance or out_of_service"}
 	case b.For != "":
 		var until *time.Time
-		if until, err = duration(b.For, time.Now()); err == nil {
+		begin := time.Now()
+		if b.From.After(begin) {
+			begin = b.From
+		}
+		if until, err = duration(b.For, begin); err == nil {
 			hold.Until = *until
 		}
 	}

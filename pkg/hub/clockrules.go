@@ -73,6 +73,9 @@ func (h *Hub) judgeByClock() error {
 			break
 		}
 	}
+	if err := h.recallCutOff(active); err != nil {
+		return err
+	}
 	h.clock = h.engine.ByClock(active, time.Now(), querier{promapi.NewEvaluator(h.store.Queryable(), h.logger)})
 	return nil
 }
@@ -94,6 +97,9 @@ func (h *Hub) settle(ctx context.Context) error {
 			}
 			h.clock.Look(now, seen, func(quantities []string) []rules.Reported { return known.of(ctx, quantities, now) })
 			h.evaluate(ctx, now, &wg)
+			if err := h.suppress(now); err != nil {
+				return err
+			}
 		case <-ctx.Done():
 			return nil
 		}

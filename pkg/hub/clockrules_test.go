@@ -68,3 +68,47 @@ func TestAnExpressionIsEvaluatedOverTheStore(t *testing.T) {
 		t.Errorf("%+v", end)
 	}
 }
+
+func TestAnEdgeThatIsOfflineSuppressesWhatDependsOnIt(t *testing.T) {
+	files := map[string]string{
+		"hub.yaml":   "data_dir: ./data\nrules: [./rules.yaml]\noffline: {warning: 1s, critical: 0s}\n",
+		"rules.yaml": "- {id: level, watch: {quantity: water_level}, above: {warning: {limit: 5}, critical: {limit: 50}}}\n",
+	}
+	h := runHub(t, files)
+	f, far := levelFeeder(t, h, "e1"), levelFeeder(t, h, "e2")
+	f.say(t, time.Now(), 10)
+	far.say(t, time.Now(), 100)
+	offline := func(want alert.ISAState) alert.Alert {
+		var a alert.Alert
+		testutil.Eventually(t, 20*time.Second, "the alert is "+string(want), func() bool {
+			for _, x := range f.alerts(t) {
+				if x.Rule == "level" {
+					a = x
+				}
+			}
+			return a.ISA == want
+		})
+		return a
+	}
+	a := offline(alert.SuppressedState)
+	if a.Suppressed != string(alert.HoldEdgeOffline) || a.State != alert.Active || a.End != nil {
+		t.Errorf("%+v", a)
+	}
+	for _, x := range f.alerts(t) {
+		if x.Rule == rules.RuleOffline && x.Suppressed != "" {
+			t.Errorf("that the edge is offline calls nobody: %+v", x)
+		}
+	}
+	if all := far.alerts(t); all[len(all)-1].Rule != "level" || all[len(all)-1].Suppressed != "" { // critical: nobody knows that it is over
+		t.Errorf("%+v", all)
+	}
+	counts := h.ledger.Counts()
+	if counts.Held[alert.SuppressedState] != 1 || counts.ByRule["level"] != 1 {
+		t.Errorf("%+v", counts)
+	}
+	f.say(t, time.Now(), 11)
+	b := offline(alert.UnacknowledgedActive)
+	if b.ID != a.ID || !b.Start.Equal(a.Start) || b.End != nil {
+		t.Errorf("%+v", b)
+	}
+}

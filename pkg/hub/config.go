@@ -70,7 +70,8 @@ type AlertsConfig struct {
 type OfflineConfig struct {
 	Warning  time.Duration   `yaml:"warning" doc:"an edge that has not been heard for so long raises edge_offline as warning; 0s: never" default:"5m"`
 	Critical time.Duration   `yaml:"critical" doc:"the same as critical" default:"1h"`
-	Sleepers []SleeperConfig `yaml:"sleepers" doc:"edges that are awake at certain hours only"`
+	Suppress string          `yaml:"suppress" doc:"while an edge is offline its alerts up to this severity are suppressed: they stand and are shown, but call nobody; none: all go on calling" default:"warning"`
+	Sleepers []SleeperConfig `yaml:"sleepers" doc:"edges that are awake at certain hours only; device_down of theirs is judged in these hours only, too"`
 }
 
 // SleeperConfig is a plan of edges that sleep.
@@ -101,7 +102,7 @@ func DefaultConfig() Config {
 		Clock:   ClockConfig{RequireSync: true},
 		Ingest:  IngestConfig{CheckpointEvery: time.Second},
 		Alerts:  AlertsConfig{Retention: 400 * day},
-		Offline: OfflineConfig{Warning: 5 * time.Minute, Critical: time.Hour},
+		Offline: OfflineConfig{Warning: 5 * time.Minute, Critical: time.Hour, Suppress: "warning"},
 		Log:     LogConfig{Level: "info", Format: "text"},
 	}
 }

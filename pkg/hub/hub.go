@@ -41,6 +41,7 @@ type Hub struct {
 	engine   *rules.Engine
 	clock    *rules.ByClock // of the goroutine that settles
 	failing  failing
+	cut      cutOff
 	rules    ruleReloads
 	ingest   *ingest.Ingest
 	registry *registry

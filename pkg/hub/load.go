@@ -107,6 +107,9 @@ func (c *checker) settings(cfg *Config, quantities telemetry.Quantities) {
 	if o := &cfg.Offline; o.Warning < 0 || o.Critical < 0 || o.Warning > 0 && o.Critical > 0 && o.Critical < o.Warning {
 		c.fault("critical must not come before warning, and neither is below zero", "for example {warning: 5m, critical: 1h}", "offline")
 	}
+	if _, ok := suppressUpTo(&cfg.Offline); !ok {
+		c.fault(fmt.Sprintf("%.40q is no severity", cfg.Offline.Suppress), strictyaml.Meant(cfg.Offline.Suppress, []string{"none", "info", "warning", "critical", "emergency"}), "offline", "suppress")
+	}
 	if _, err := rules.Load([]rules.Source{builtInPlan(&cfg.Offline).Source()}, rules.Env{Quantities: quantities}); err != nil {
 		c.fault("cannot be read: "+err.Error(), "edges: [solar-*], awake: [06:00-18:00]", "offline", "sleepers")
 	}

@@ -27,6 +27,7 @@ func rulesEnv(p *Plan) rules.Env {
 // be written the next checkpoint fails and ends the process, and the transition
 // is raised again by the replay.
 func (h *Hub) raise(t alert.Transition) {
+	defer h.cut.note(&t)
 	switch err := h.ledger.Append(t); {
 	case errors.Is(err, ledger.ErrInvalid):
 		h.logger.Error("transition cannot be stored", "rule", t.Alert.Rule, "err", err)

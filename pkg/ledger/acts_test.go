@@ -460,3 +460,101 @@ func TestALedgerOfFormat1IsBroughtToThisOne(t *testing.T) {
 		check(t, l.Close())
 	}
 }
+
+func TestAHoldMayBeginInTheFuture(t *testing.T) {
+	dir := t.TempDir()
+	clock := clockAt(1000)
+	l := open(t, dir, Options{Now: clock.now})
+	raise(t, l, step("a", alert.Raised, 10, 10, alert.Warning))
+	planned := alert.Hold{Kind: alert.HoldMaintenance, Site: "24848", From: ms(5000), Until: ms(9000), Who: "Lan", Why: "works"}
+	h, err := l.PutHold(planned)
+	check(t, err)
+	if !h.Pending || !h.From.Equal(ms(5000)) || stateOf(t, l, "a").Suppressed != "" {
+		t.Errorf("%+v", h)
+	}
+	h.Until = ms(8000) // it is moved while it waits
+	h.From = ms(4000)
+	h, err = l.PutHold(h)
+	check(t, err)
+	check(t, l.Close())
+	l = open(t, dir, Options{Now: clock.now})
+	clock.set(3999)
+	check(t, l.Expire())
+	raise(t, l, step("b", alert.Raised, 30, 30, alert.Warning))
+	if stateOf(t, l, "a").Suppressed != "" || stateOf(t, l, "b").Suppressed != "" {
+		t.Error("it holds before its time")
+	}
+	clock.set(4000)
+	check(t, l.Expire())
+	raise(t, l, step("c", alert.Raised, 40, 40, alert.Warning))
+	for _, id := range []string{"a", "b", "c"} {
+		if a := stateOf(t, l, id); a.Suppressed != "maintenance" || a.State != alert.Active {
+			t.Errorf("%+v", a)
+		}
+	}
+	entries, err := l.History("a", 1, 10)
+	check(t, err)
+	if len(entries) != 1 || entries[0].Kind != alert.Suppressed || !entries[0].Act.Automatic || entries[0].Act.Why != "works" || !entries[0].Act.Until.Equal(ms(8000)) {
+		t.Errorf("%+v", entries)
+	}
+	h.From, h.Until = ms(6000), ms(9000)
+	var refused *alert.Refusal
+	if _, err := l.PutHold(h); !errors.As(err, &refused) || refused.Reason != alert.NotNow {
+		t.Errorf("one that has begun was put off: %v", err)
+	}
+	h.From = ms(0)
+	if h, err = l.PutHold(h); err != nil || h.Pending || !h.From.Equal(ms(4000)) || !h.Until.Equal(ms(9000)) {
+		t.Errorf("%+v %v", h, err)
+	}
+	clock.set(9000)
+	check(t, l.Expire())
+	if a := stateOf(t, l, "a"); a.Suppressed != "" {
+		t.Errorf("%+v", a)
+	}
+	// One that is taken back before it begins leaves no trace in the alerts.
+	last := l.LastSequence()
+	planned.From, planned.Until = ms(20_000), ms(30_000)
+	h, err = l.PutHold(planned)
+	check(t, err)
+	_, err = l.EndHold(h.ID, "Lan", "put off")
+	check(t, err)
+	clock.set(40_000)
+	check(t, l.Expire())
+	if l.LastSequence() != last {
+		t.Error("entries were written")
+	}
+	for says, bad := range map[string]alert.Hold{
+		"before it begins": {Kind: alert.HoldMaintenance, Site: "x", From: ms(60_000), Until: ms(50_000), Who: "Lan"},
+		"needs an end":     {Kind: alert.HoldMaintenance, Site: "x", From: ms(60_000), Who: "Lan"},
+		"begins too late":  {Kind: alert.HoldMaintenance, Site: "x", From: ms(60_000).Add(2 * alert.MaxHold), Until: ms(60_000).Add(3 * alert.MaxHold), Who: "Lan"},
+	} {
+		if _, err := l.PutHold(bad); !errors.As(err, &refused) || !strings.Contains(err.Error(), says) {
+			t.Errorf("%s: %v", says, err)
+		}
+	}
+}
+
+func TestAHoldUpToASeverityLetsWorseAlertsCall(t *testing.T) {
+	clock := clockAt(1000)
+	l := open(t, t.TempDir(), Options{Now: clock.now})
+	raise(t, l, step("a", alert.Raised, 10, 10, alert.Warning), step("b", alert.Raised, 10, 10, alert.Critical))
+	h := alert.Hold{ID: "edge-offline-e1", Kind: alert.HoldEdgeOffline, Edge: "e1", UpTo: alert.Warning, Until: ms(9000), Why: "the edge is offline"}
+	_, err := l.PutHold(h)
+	check(t, err)
+	if a, b := stateOf(t, l, "a"), stateOf(t, l, "b"); a.Suppressed != "edge_offline" || b.Suppressed != "" {
+		t.Errorf("a %+v\nb %+v", a, b)
+	}
+	raise(t, l, step("a", alert.SeverityChanged, 10, 20, alert.Critical)) // worse: it calls
+	if a := stateOf(t, l, "a"); a.Suppressed != "" || a.ISA != alert.UnacknowledgedActive {
+		t.Errorf("%+v", a)
+	}
+	raise(t, l, step("a", alert.SeverityChanged, 10, 30, alert.Warning))
+	if a := stateOf(t, l, "a"); a.Suppressed != "edge_offline" {
+		t.Errorf("%+v", a)
+	}
+	_, err = l.EndOwnHold(h.ID, "the edge is back")
+	check(t, err)
+	if a := stateOf(t, l, "a"); a.Suppressed != "" || a.State != alert.Active {
+		t.Errorf("%+v", a)
+	}
+}

@@ -30,18 +30,28 @@ func (l *Ledger) PutHold(h alert.Hold) (alert.Hold, error) {
 		if h.ID == "" {
 			h.ID = newGenerationID() + newGenerationID()
 		}
-		if old, ok := b.hold(h.ID); ok && !sameScope(&old, &h) {
-			refused = &alert.Refusal{Reason: alert.NotNow, What: fmt.Sprintf("the hold %.80s stands with another kind or scope", h.ID), Do: "end it, or give another id; only its end and its reason can be changed"}
+		old, known := b.hold(h.ID)
+		h.Pending = h.From.After(b.recorded)
+		switch begun := known && !old.Pending; {
+		case known && !sameScope(&old, &h):
+			refused = &alert.Refusal{Reason: alert.NotNow, What: fmt.Sprintf("the hold %.80s stands with another kind or scope", h.ID), Do: "end it, or give another id; only its times and its reason can be changed"}
 			return nil
+		case begun && h.Pending:
+			refused = &alert.Refusal{Reason: alert.NotNow, What: fmt.Sprintf("the hold %.80s has begun already", h.ID), Do: "end it, and make another that begins later"}
+			return nil
+		case begun:
+			h.From = old.From
+		case !h.Pending:
+			h.From = b.recorded
 		}
 		if refused = b.roomFor(h.ID); refused != nil {
 			return nil //nolint:nilerr // the same
 		}
-		h.Exact, h.Ended, h.From, h.Until = false, nil, b.recorded.UTC(), h.Until.UTC()
-		if err := b.putHold(h); err != nil {
+		h.Exact, h.Ended, h.From, h.Until = false, nil, h.From.UTC(), h.Until.UTC()
+		if err := b.putHold(h); err != nil || h.Pending {
 			return err
 		}
-		return b.reach(&h, &alert.Act{Who: h.Who, Why: h.Why, Until: &h.Until, Hold: h.ID})
+		return b.reach(&h, holdAct(&h, h.Kind == alert.HoldEdgeOffline))
 	})
 	if err == nil {
 		err = refused
@@ -49,12 +59,26 @@ func (l *Ledger) PutHold(h alert.Hold) (alert.Hold, error) {
 	return h, err
 }
 
+// holdAct is the act of the entries of alerts that the hold reaches when it begins.
+func holdAct(h *alert.Hold, automatic bool) *alert.Act {
+	return &alert.Act{Who: h.Who, Why: h.Why, Until: &h.Until, Hold: h.ID, Automatic: automatic}
+}
+
 // EndHold ends a hold before its time. A refusal is a [*alert.Refusal].
-func (l *Ledger) EndHold(id, who, why string) (h alert.Hold, err error) {
+func (l *Ledger) EndHold(id, who, why string) (alert.Hold, error) {
+	act := alert.Act{Who: who, Why: why}
+	return l.release(id, act, func(b *batch) error { return act.Check(alert.Unshelved, b.recorded) })
+}
+
+// EndOwnHold is EndHold by the hub itself, for a hold of kind edge_offline.
+func (l *Ledger) EndOwnHold(id, why string) (alert.Hold, error) {
+	return l.release(id, alert.Act{Why: why, Automatic: true}, func(*batch) error { return nil })
+}
+
+func (l *Ledger) release(id string, act alert.Act, check func(*batch) error) (h alert.Hold, err error) {
 	var refused error
 	err = l.wait(func(b *batch) error {
-		act := alert.Act{Who: who, Why: why}
-		if refused = act.Check(alert.Unshelved, b.recorded); refused != nil {
+		if refused = check(b); refused != nil {
 			return nil //nolint:nilerr // nothing was done; the refusal is returned below
 		}
 		var ok bool
@@ -149,7 +173,7 @@ func (b *batch) roomFor(id string) error {
 }
 
 func sameScope(a, b *alert.Hold) bool {
-	return a.Kind == b.Kind && a.Site == b.Site && a.Edge == b.Edge && a.Device == b.Device && a.Point == b.Point && a.Rule == b.Rule
+	return a.Kind == b.Kind && a.Site == b.Site && a.Edge == b.Edge && a.Device == b.Device && a.Point == b.Point && a.Rule == b.Rule && a.UpTo == b.UpTo
 }
 
 // endShelves ends the shelvings that cover the alert.
@@ -193,6 +217,9 @@ func (b *batch) reach(h *alert.Hold, act *alert.Act) error {
 	if h.Ended != nil {
 		kind = kinds[1]
 	}
+	if h.Pending { // it ended before it began
+		return nil
+	}
 	for _, id := range ids {
 		old, ok, err := b.alert(id)
 		if err != nil {
@@ -218,7 +245,8 @@ func sameHold(a, b *alert.Alert) bool {
 		(a.ShelvedUntil == nil || a.ShelvedUntil.Equal(*b.ShelvedUntil))
 }
 
-// Expire ends the holds and the tests whose time is over by the hub's clock. It
+// Expire begins the holds whose time has come, and ends those and the tests whose time
+// is over, by the hub's clock. It
 // costs next to nothing when there are none: call it every second.
 func (l *Ledger) Expire() error {
 	l.mu.Lock()
@@ -230,6 +258,9 @@ func (l *Ledger) Expire() error {
 	return l.wait(func(b *batch) error {
 		for _, h := range b.holds() {
 			if h.Until.After(b.recorded) {
+				if err := b.begin(h); err != nil {
+					return err
+				}
 				continue
 			}
 			if _, err := b.endHold(h, alert.Act{Why: "its time is over", Automatic: true}); err != nil {
@@ -248,11 +279,26 @@ func (l *Ledger) Expire() error {
 	})
 }
 
-// nextExpiry is when something ends next; the caller holds l.mu.
+// begin lets a hold begin whose time has come.
+func (b *batch) begin(h alert.Hold) error {
+	if !h.Pending || h.From.After(b.recorded) {
+		return nil
+	}
+	h.Pending = false
+	if err := b.putHold(h); err != nil {
+		return err
+	}
+	return b.reach(&h, holdAct(&h, true))
+}
+
+// nextExpiry is when something begins or ends next; the caller holds l.mu.
 func (l *Ledger) nextExpiry() int64 {
 	next := int64(math.MaxInt64)
 	for i := range l.holds {
 		next = min(next, l.holds[i].Until.UnixMilli())
+		if l.holds[i].Pending {
+			next = min(next, l.holds[i].From.UnixMilli())
+		}
 	}
 	for _, until := range l.tests {
 		next = min(next, until)
