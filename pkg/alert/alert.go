@@ -139,6 +139,11 @@ type Transition struct {
 	Time  time.Time `json:"time"`          // of acts and of holds: the hub's clock
 	Act   *Act      `json:"act,omitempty"` // who did it and why; nil for those of rules
 	Alert Alert     `json:"alert"`
+
+	// Counted is the time at which rules of kind several count it, when that is not
+	// Time: what an edge tells after its log time has stepped back counts from where
+	// it had been.
+	Counted *time.Time `json:"counted,omitempty"`
 }
 
 // Entry is a transition in the alert log. Sequence counts from 1 without holes.

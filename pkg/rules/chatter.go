@@ -95,7 +95,7 @@ func (f *Fold) present(s *series, r *rule, t alert.Transition) {
 	}
 	if st == nil {
 		if t.Kind != alert.Raised || r.apart || f.engine.chatter <= 0 {
-			f.engine.tell(t)
+			f.hand(t)
 			return
 		}
 		st = &chatterState{}
@@ -111,7 +111,7 @@ func (f *Fold) present(s *series, r *rule, t alert.Transition) {
 		return
 	}
 	if st.Told == nil {
-		f.engine.tell(t)
+		f.hand(t)
 		return
 	}
 	st.Raw = t.Alert
@@ -120,15 +120,25 @@ func (f *Fold) present(s *series, r *rule, t alert.Transition) {
 		t.Alert = st.as(t.Alert, r)
 		t.Alert.Chattering = false
 		delete(f.chatter.by, key)
-		f.engine.tell(t)
+		f.hand(t)
 	case t.Kind == alert.Ended:
 		st.Resting = true
 		st.as(t.Alert, r)
 	default:
 		if t.Alert = st.as(t.Alert, r); !st.On || t.Alert.Severity > was {
-			f.engine.tell(t)
+			f.hand(t)
 		}
 	}
+}
+
+// hand hands a transition on. What happens after log time has stepped back counts,
+// for rules of kind several, from where it had been.
+func (f *Fold) hand(t alert.Transition) {
+	if t.Time.UnixMilli() < f.floor {
+		counted := at(f.floor)
+		t.Counted = &counted
+	}
+	f.engine.tell(t)
 }
 
 // activated counts an activation and tells it, alone or as part of the alert
@@ -150,7 +160,7 @@ func (f *Fold) activated(st *chatterState, r *rule, t *alert.Transition) {
 		default:
 			return
 		}
-		f.engine.tell(*t)
+		f.hand(*t)
 		return
 	}
 	st.Recent = append(slices.DeleteFunc(st.Recent, func(x int64) bool { return x < at-f.engine.chatter }), at)
@@ -160,7 +170,7 @@ func (f *Fold) activated(st *chatterState, r *rule, t *alert.Transition) {
 		st.Told = &toldAlert{a.ID, a.Start, a.Onset, a.Severity, a.Limit, a.Peak, a.Message}
 		t.Alert = st.as(t.Alert, r)
 	}
-	f.engine.tell(*t)
+	f.hand(*t)
 }
 
 // windowEnds lets a window take effect that ended at or before t.
@@ -191,7 +201,7 @@ func (f *Fold) calm(key chatterKey, st *chatterState, t int64) {
 		tr.Alert = st.as(st.Raw, nil)
 	}
 	tr.Alert.Updated = tr.Time
-	f.engine.tell(tr)
+	f.hand(tr)
 }
 
 // interrupt ends chattering of the machine's rule at t, where an unobserved
@@ -228,7 +238,7 @@ func (f *Fold) dismiss(name seriesName, rule, version string, t int64, reason st
 		a := st.as(st.Raw, nil)
 		a.State, a.Chattering, a.Reason, a.Updated = alert.Cleared, false, reason, at(max(t, st.Last))
 		a.End = &a.Updated
-		f.engine.tell(alert.Transition{Kind: alert.Ended, Time: a.Updated, Alert: a})
+		f.hand(alert.Transition{Kind: alert.Ended, Time: a.Updated, Alert: a})
 	}
 }
 

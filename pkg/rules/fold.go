@@ -284,7 +284,7 @@ func (f *Fold) Advance(w int64) {
 	f.fireTimers()
 	f.endWindows()
 	if g := f.engine.gather; g != nil {
-		g.advance(f.edge, w-f.lag)
+		g.advance(f.edge, w-f.lag, f.floor)
 	}
 }
 
@@ -361,6 +361,10 @@ func (f *Fold) NewEra(from, to int64) {
 	for i := range f.series {
 		s := &f.series[i]
 		f.pass(s, end) // in this era no reading is to come
+	}
+	f.floor = max(f.floor, end)
+	for i := range f.series {
+		s := &f.series[i]
 		s.last, s.good, s.since, s.next, s.due = math.MinInt64, math.MinInt64, to, 0, never
 		for k := range s.machines {
 			m := &s.machines[k]
@@ -369,7 +373,6 @@ func (f *Fold) NewEra(from, to int64) {
 			s.due = min(s.due, m.due)
 		}
 	}
-	f.floor = max(f.floor, end)
 	f.w = to - 1
 	f.journal.whole = true
 	f.breaks, f.firstBreak = f.breaks[:0], 0

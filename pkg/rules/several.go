@@ -35,12 +35,15 @@ type gather struct {
 	recalled atomic.Bool // Recall was called
 
 	mu       sync.Mutex
+	looked   *[]Effective // the engine's sets as of the last look
+	tallies  []*tally     // of all rules of kind several in these
 	fold     *Fold
 	settled  int64
 	edges    map[string]*gatherEdge
 	pending  []memberStep
-	keys     map[string]bool // of pending
-	standing map[string]member
+	keys     map[string]bool   // of pending
+	standing map[string]member // as settled
+	ahead    map[string]ahead  // of those with pending steps
 	groups   map[groupKey]*group
 	order    []groupKey
 	leftOut  []string
@@ -48,26 +51,35 @@ type gather struct {
 }
 
 type gatherEdge struct {
-	w    int64
-	seen time.Time // hub's clock when w moved
+	w     int64     // counted up to here
+	heard int64     // its watermark, which may have stepped back since
+	seen  time.Time // hub's clock when that moved
 }
 
 // memberStep is what an alert became at a time: of a severity, or None.
 type memberStep struct {
 	t      int64
+	key    string
 	member member
 }
 
 type member struct {
 	id       string
-	rule     string
 	severity alert.Severity
 	alert    *alert.Alert
+	places   []place // none when it has ended
+}
+
+// ahead is where a member counts after its pending steps, and how many these are.
+type ahead struct {
+	places []place
+	steps  int
 }
 
 type groupKey struct{ rule, group string }
 
 type group struct {
+	number      uint32 // of its series
 	provisional *alert.Alert
 	active      bool // as settled
 }
@@ -75,7 +87,7 @@ type group struct {
 func newGather(emit func(alert.Transition)) *gather {
 	g := &gather{
 		emit: emit, settled: math.MinInt64, edges: map[string]*gatherEdge{}, keys: map[string]bool{},
-		standing: map[string]member{}, groups: map[groupKey]*group{},
+		standing: map[string]member{}, ahead: map[string]ahead{}, groups: map[groupKey]*group{},
 	}
 	g.engine = newEngine(g.settledStep)
 	g.engine.chatter = 0
@@ -83,13 +95,62 @@ func newGather(emit func(alert.Transition)) *gather {
 	return g
 }
 
+// look takes over the engine's sets if there are new ones: counts are kept ready for
+// every rule that holds anywhere, or will.
+func (g *gather) look() {
+	p := g.engine.sets.Load()
+	if p == g.looked {
+		return
+	}
+	g.looked, g.tallies = p, nil
+	for _, e := range *p {
+		for _, i := range e.Set.severals {
+			r := e.Set.rules[i]
+			same := func(t *tally) bool { return t.rule.id == r.id && t.rule.version == r.version }
+			if slices.ContainsFunc(g.tallies, same) {
+				continue
+			}
+			g.tallies = append(g.tallies, &tally{rule: r})
+		}
+	}
+	for id, m := range g.standing {
+		m.places = g.placesOf(&m)
+		g.standing[id] = m
+		for _, p := range m.places {
+			p.in.settled.add(&p, 1)
+			p.in.ahead.add(&p, 1)
+		}
+	}
+	clear(g.ahead)
+	for i := range g.pending {
+		m := &g.pending[i].member
+		m.places = g.placesOf(m)
+		g.goAhead(m)
+	}
+}
+
+// goAhead puts a step that is pending into what counts ahead.
+func (g *gather) goAhead(m *member) {
+	was := g.ahead[m.id]
+	if was.steps == 0 {
+		was.places = g.standing[m.id].places
+	}
+	g.ahead[m.id] = ahead{m.places, was.steps + 1}
+	for _, p := range was.places {
+		p.in.ahead.add(&p, -1)
+	}
+	for _, p := range m.places {
+		p.in.ahead.add(&p, 1)
+	}
+}
+
 // member takes a step of an alert of another rule; recalled says that it comes
 // from the alert log, and has been told before.
 func (g *gather) member(t alert.Transition, recalled bool) {
-	if !g.used.Load() || !g.counts(t.Alert.Rule) {
+	if !g.used.Load() {
 		return
 	}
-	m := member{t.Alert.ID, t.Alert.Rule, t.Alert.Severity, &t.Alert}
+	m := member{id: t.Alert.ID, severity: t.Alert.Severity}
 	switch t.Kind {
 	case alert.Raised, alert.SeverityChanged:
 	case alert.Ended:
@@ -99,20 +160,35 @@ func (g *gather) member(t alert.Transition, recalled bool) {
 	}
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	key := t.Key()
-	if g.keys[key] {
+	g.look()
+	if !g.counts(t.Alert.Rule) {
 		return
 	}
-	step := memberStep{t.Time.UnixMilli(), m}
-	if step.t <= g.settled {
+	step := memberStep{t: t.Time.UnixMilli(), key: t.Key(), member: m}
+	if t.Counted != nil {
+		step.t = t.Counted.UnixMilli()
+	}
+	switch {
+	case g.keys[step.key]:
+		return
+	case step.t <= g.settled:
 		g.late++ // of a replay, or of an edge that was not waited for
 		return
 	}
-	g.keys[key] = true
-	i, _ := slices.BinarySearchFunc(g.pending, step, compareSteps)
+	a := t.Alert
+	step.member.alert = &a
+	step.member.places = g.placesOf(&step.member)
+	g.keys[step.key] = true
+	i, _ := slices.BinarySearchFunc(g.pending, step, func(a, b memberStep) int {
+		if d := compareSteps(a, b); d != 0 {
+			return d
+		}
+		return -1 // of one alert in the order in which they are told
+	})
 	g.pending = slices.Insert(g.pending, i, step)
+	g.goAhead(&step.member)
 	if !recalled {
-		g.foresee(step.t)
+		g.foresee(&step, i == len(g.pending)-1)
 	}
 }
 
@@ -130,8 +206,7 @@ func (g *gather) recall(t alert.Transition) {
 		}
 		g.mu.Lock()
 		key := groupKey{t.Alert.Point, t.Alert.Device}
-		g.series(key)
-		switch gr := g.groups[key]; {
+		switch gr := g.group(key); {
 		case t.Kind == alert.Foreseen:
 			gr.provisional = &t.Alert
 		case gr.provisional != nil && gr.provisional.ID == t.Alert.ID:
@@ -144,18 +219,11 @@ func (g *gather) recall(t alert.Transition) {
 
 // counts reports whether any rule counts the alerts of this one.
 func (g *gather) counts(rule string) bool {
-	for _, set := range *g.engine.sets.Load() {
-		for _, i := range set.Set.severals {
-			if set.Set.rules[i].several.Of.match(rule) {
-				return true
-			}
-		}
-	}
-	return false
+	return slices.ContainsFunc(g.tallies, func(t *tally) bool { return t.rule.several.Of.match(rule) })
 }
 
 func compareSteps(a, b memberStep) int {
-	return cmp.Or(cmp.Compare(a.t, b.t), strings.Compare(a.member.id, b.member.id), cmp.Compare(a.member.severity, b.member.severity))
+	return cmp.Or(cmp.Compare(a.t, b.t), strings.Compare(a.member.id, b.member.id))
 }
 
 // expect says that the edge will take part, though it has not been heard yet.
@@ -163,25 +231,34 @@ func (g *gather) expect(edge string, now time.Time) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if g.edges[edge] == nil {
-		g.edges[edge] = &gatherEdge{w: math.MinInt64, seen: now}
+		g.edges[edge] = &gatherEdge{w: math.MinInt64, heard: math.MinInt64, seen: now}
 	}
 }
 
-// advance says that the edge has told everything up to w.
-func (g *gather) advance(edge string, w int64) {
+// advance says that the edge has told everything up to w, and that earlier eras of
+// its log time have come up to floor.
+func (g *gather) advance(edge string, w, floor int64) {
 	if !g.used.Load() {
 		return
 	}
 	g.mu.Lock()
 	defer g.mu.Unlock()
+	g.look()
 	e := g.edges[edge]
 	if e == nil {
-		e = &gatherEdge{w: math.MinInt64}
+		e = &gatherEdge{w: math.MinInt64, heard: math.MinInt64}
 		g.edges[edge] = e
 	}
-	if w > e.w {
-		e.w, e.seen = w, time.Time{}
+	if w != e.heard {
+		e.heard, e.seen = w, time.Time{}
 	}
+	if floor > w {
+		w = floor - 1
+	}
+	if w <= e.w {
+		return
+	}
+	e.w = w
 	g.settle(func(*gatherEdge) bool { return false })
 }
 
@@ -228,22 +305,16 @@ func (g *gather) settle(out func(*gatherEdge) bool) {
 		t := g.pending[n].t
 		var changed []groupKey
 		for ; n < len(g.pending) && g.pending[n].t == t; n++ {
-			changed = append(changed, g.apply(&g.pending[n].member, t, g.standing)...)
+			changed = g.apply(&g.pending[n], changed)
 		}
 		slices.SortFunc(changed, func(a, b groupKey) int {
 			return cmp.Or(strings.Compare(a.rule, b.rule), strings.Compare(a.group, b.group))
 		})
 		for _, key := range slices.Compact(changed) {
-			g.fold.Observe(g.series(key), t, float64(g.count(key, t, g.standing)), 0)
+			g.fold.Observe(g.group(key).number, t, float64(g.things(key, t)), 0)
 		}
 	}
 	g.pending = slices.Delete(g.pending, 0, n)
-	if n > 0 {
-		clear(g.keys)
-		for i := range g.pending {
-			g.keys[stepKey(&g.pending[i])] = true
-		}
-	}
 	g.settled = w
 	g.fold.Advance(w)
 	for _, key := range g.order {
@@ -251,19 +322,6 @@ func (g *gather) settle(out func(*gatherEdge) bool) {
 			g.revise(key, w)
 		}
 	}
-}
-
-// stepKey is the key of the transition that the step came from.
-func stepKey(p *memberStep) string {
-	kind := alert.Raised
-	switch {
-	case p.member.severity == alert.None:
-		kind = alert.Ended
-	case p.member.alert.Start.UnixMilli() != p.t:
-		kind = alert.SeverityChanged
-	}
-	t := alert.Transition{Kind: kind, Time: at(p.t), Alert: *p.member.alert}
-	return t.Key()
 }
 
 // setAt returns the rule set that holds at t.
@@ -277,73 +335,41 @@ func (g *gather) setAt(t int64) *Set {
 	return set
 }
 
-// apply puts a step into effect, and returns the groups whose count it may change.
-func (g *gather) apply(m *member, t int64, standing map[string]member) (changed []groupKey) {
-	was, known := standing[m.id]
-	if m.severity == alert.None {
-		delete(standing, m.id)
+// apply puts a step into effect, and adds the groups whose count it may change.
+func (g *gather) apply(s *memberStep, changed []groupKey) []groupKey {
+	delete(g.keys, s.key)
+	m := &s.member
+	was := g.standing[m.id]
+	if a := g.ahead[m.id]; a.steps > 1 {
+		g.ahead[m.id] = ahead{a.places, a.steps - 1}
 	} else {
-		standing[m.id] = *m
+		delete(g.ahead, m.id)
 	}
-	if !known {
-		was = *m
+	for _, p := range was.places {
+		p.in.settled.add(&p, -1)
 	}
-	for _, set := range *g.engine.sets.Load() { // a count is kept ready for sets to come
-		for _, i := range set.Set.severals {
-			if r := set.Set.rules[i]; r.several.Of.match(was.rule) {
-				changed = append(changed, groupKey{r.id, r.several.group(was.alert)})
-			}
+	for _, p := range m.places {
+		p.in.settled.add(&p, 1)
+	}
+	if m.severity == alert.None {
+		delete(g.standing, m.id)
+	} else {
+		g.standing[m.id] = *m
+	}
+	for _, places := range [][]place{was.places, m.places} {
+		for _, p := range places {
+			changed = append(changed, groupKey{p.in.rule.id, p.group})
 		}
 	}
 	return changed
 }
 
-// group names what an alert's group agrees in.
-func (s *severalOf) group(a *alert.Alert) string {
-	parts := make([]string, len(s.By))
-	for i, by := range s.By {
-		parts[i] = by + "=" + field(a, by)
-	}
-	return strings.Join(parts, " ")
-}
-
-func field(a *alert.Alert, name string) string {
-	switch name {
-	case "site":
-		return a.Site
-	case "edge":
-		return a.Edge
-	case "device":
-		return a.Edge + "/" + a.Device
-	case "rule":
-		return a.Rule
-	case "series":
-		return alert.SeriesKey(a.Edge, a.Device, a.Point)
-	}
-	return a.Labels[strings.TrimPrefix(name, "labels.")]
-}
-
-// count returns how many different things of a group stand.
-func (g *gather) count(key groupKey, t int64, standing map[string]member) int {
-	set := g.setAt(t)
-	i, ok := set.byID[key.rule]
-	if !ok || set.rules[i].several == nil {
-		return 0
-	}
-	s := set.rules[i].several
-	things := map[string]bool{}
-	for _, m := range standing {
-		if m.severity >= s.Severity && s.Of.match(m.rule) && s.group(m.alert) == key.group {
-			things[field(m.alert, s.Count)] = true
-		}
-	}
-	return len(things)
-}
-
-// series returns the number of the group's series, which is made when it is new.
-func (g *gather) series(key groupKey) uint32 {
-	if g.groups[key] == nil {
-		g.groups[key] = &group{}
+// group returns the state of a group, which is made when it is new.
+func (g *gather) group(key groupKey) *group {
+	gr := g.groups[key]
+	if gr == nil {
+		gr = &group{number: uint32(len(g.order))}
+		g.groups[key] = gr
 		g.order = append(g.order, key)
 		list := make([]telemetry.BoundSeries, len(g.order))
 		for i, k := range g.order {
@@ -351,7 +377,7 @@ func (g *gather) series(key groupKey) uint32 {
 		}
 		g.fold.Bind(list)
 	}
-	return uint32(slices.Index(g.order, key))
+	return gr
 }
 
 func (k groupKey) series() telemetry.BoundSeries {
@@ -365,45 +391,6 @@ func (k groupKey) series() telemetry.BoundSeries {
 		}
 	}
 	return b
-}
-
-// foresee tells what holds if nothing earlier than t is still to come.
-func (g *gather) foresee(t int64) {
-	standing := make(map[string]member, len(g.standing))
-	for id, m := range g.standing {
-		standing[id] = m
-	}
-	var changed []groupKey
-	for i := range g.pending {
-		if g.pending[i].t <= t {
-			changed = append(changed, g.apply(&g.pending[i].member, g.pending[i].t, standing)...)
-		}
-	}
-	set := g.setAt(t)
-	for _, key := range changed {
-		g.series(key)
-		gr := g.groups[key]
-		i, ok := set.byID[key.rule]
-		if !ok || gr.active || gr.provisional != nil {
-			continue
-		}
-		r := set.rules[i]
-		n := g.count(key, t, standing)
-		for k := len(r.levels) - 1; k >= 0; k-- {
-			l := &r.levels[k]
-			if float64(n) < l.limit || l.hold > 0 {
-				continue
-			}
-			b := busyState{onset: t, start: t, peak: float64(n), active: uint8(k + 1)}
-			bound := key.series()
-			s := &series{bound: &bound, set: set, value: float64(n)}
-			a := g.fold.describe(alert.Foreseen, s, &b, r, t, float64(n), uint8(k+1), "")
-			a.Provisional = true
-			gr.provisional = &a
-			g.emit(alert.Transition{Kind: alert.Foreseen, Time: at(t), Alert: a})
-			break
-		}
-	}
 }
 
 // settledStep takes what the fold over the groups finds.

@@ -2,6 +2,7 @@ package rules
 
 import (
 	"fmt"
+	"math"
 	"math/rand/v2"
 	"slices"
 	"strings"
@@ -9,6 +10,7 @@ import (
 	"time"
 
 	"github.com/langbiang/langbiang/pkg/alert"
+	"github.com/langbiang/langbiang/pkg/telemetry"
 )
 
 // step is one step of a member's alert.
@@ -164,20 +166,20 @@ func TestSettledEpisodesOfSeveralEqualTheOracle(t *testing.T) {
 					e.gather.member(tr, false) // told again by a replay
 				}
 			}
-			e.gather.advance(fmt.Sprintf("e%d", i), w[i])
+			e.gather.advance(fmt.Sprintf("e%d", i), w[i], math.MinInt64)
 			if rnd.IntN(12) == 0 { // the hub starts again
 				e = engine()
 				begin()
 				e.Recall(log)
 				for k := range w {
 					if rnd.IntN(2) == 0 || k == i {
-						e.gather.advance(fmt.Sprintf("e%d", k), w[k])
+						e.gather.advance(fmt.Sprintf("e%d", k), w[k], math.MinInt64)
 					}
 				}
 			}
 		}
 		for k := range w {
-			e.gather.advance(fmt.Sprintf("e%d", k), w[k])
+			e.gather.advance(fmt.Sprintf("e%d", k), w[k], math.MinInt64)
 		}
 		slices.Sort(got)
 		if !slices.Equal(got, want) {
@@ -203,12 +205,12 @@ func TestSeveralIsToldAtOnceAndConfirmedOrRevised(t *testing.T) {
 	r.expect(t, "provisional warning @1100 v=2 p=2 l=2")
 	raise(4, 1050) // heard later, happened before
 	for _, id := range []string{"e0", "e2"} {
-		e.gather.advance(id, 2000)
+		e.gather.advance(id, 2000, math.MinInt64)
 	}
 	r.expect(t)
-	e.gather.advance("e4", 1060)
+	e.gather.advance("e4", 1060, math.MinInt64)
 	r.expect(t, "cleared warning @1100 v=2 p=2 l=2 (revised)", "raised warning @1050 v=2 p=2 l=2")
-	e.gather.advance("e4", 2000)
+	e.gather.advance("e4", 2000, math.MinInt64)
 	r.expect(t)
 }
 
@@ -218,16 +220,128 @@ func TestAnEdgeThatIsOfflineTooLongIsLeftOutAndNamed(t *testing.T) {
 	e.Expect([]string{"e0", "e2", "e4"}, now)
 	for _, edge := range []int{0, 2} {
 		e.gather.member(alert.Transition{Kind: alert.Raised, Time: at(1000), Alert: memberAlert(edge, "d", 1000, alert.Info)}, false)
-		e.gather.advance(fmt.Sprintf("e%d", edge), 2000)
+		e.gather.advance(fmt.Sprintf("e%d", edge), 2000, math.MinInt64)
 	}
 	r.take()
 	e.Settle(now.Add(time.Minute), time.Hour)
 	r.expect(t)
 	for _, id := range []string{"e0", "e2"} {
-		e.gather.advance(id, 3000)
+		e.gather.advance(id, 3000, math.MinInt64)
 	}
 	e.Settle(now.Add(61*time.Minute), time.Hour)
 	if len(r.all) != 1 || r.all[0].Kind != alert.Raised || r.all[0].Alert.Labels[LabelLeftOut] != "e4" || r.all[0].Alert.Provisional {
 		t.Errorf("got %+v", r.all)
+	}
+}
+
+func TestAMemberThatIsHeardLaterLetsTheCountBeReachedLater(t *testing.T) {
+	e, r := newTest(t, severalRain)
+	e.Expect([]string{"e0", "e2", "e4"}, time.Time{})
+	for _, x := range []struct {
+		edge int
+		t    int64
+	}{{0, 1100}, {2, 1050}} {
+		e.gather.member(alert.Transition{Kind: alert.Raised, Time: at(x.t), Alert: memberAlert(x.edge, "d", x.t, alert.Info)}, false)
+	}
+	r.expect(t, "provisional warning @1100 v=2 p=2 l=2")
+}
+
+// An edge's clock is set back by more than the others are behind: what it tells then
+// counts from where it had been, and not never.
+func TestMembersOfAnEdgeWhoseClockGoesBackAreCounted(t *testing.T) {
+	text := `
+- {id: rain, watch: {quantity: pm2_5}, above: {info: {limit: 10}}}
+- id: many
+  several: {of: rain, by: site, warning: {at_least: 2}}
+`
+	var log []alert.Transition
+	var got []string
+	run := func(recall []alert.Transition) (*Engine, func(edge string, saved []byte) *Fold) {
+		log, got = nil, nil
+		e := NewEngine([]Effective{{mustLoad(t, text), Always}}, func(tr alert.Transition) {
+			log = append(log, tr)
+			if tr.Alert.Rule == "many" && settled(&tr) {
+				got = append(got, fmt.Sprintf("%s @%d", tr.Kind, tr.Time.UnixMilli()))
+			}
+		})
+		e.Expect([]string{"e1", "e2"}, time.Time{})
+		e.Recall(recall)
+		return e, func(edge string, saved []byte) *Fold {
+			f, err := e.Open(edge, saved)
+			if err != nil {
+				t.Fatal(err)
+			}
+			b := pm("d")
+			b.Edge = edge
+			f.Bind([]telemetry.BoundSeries{b})
+			return f
+		}
+	}
+	_, open := run(nil)
+	a, b := open("e1", nil), open("e2", nil)
+	a.Advance(1000)
+	b.Advance(1000)
+	a.Advance(9000)
+	b.Observe(0, 8000, 20, good)
+	b.Advance(8990)
+	b.NewEra(8990, 5000)
+	b.Observe(0, 5000, 5, good) // ends at 5000, which counts at 8991
+	b.Advance(5500)
+	a.Observe(0, 9500, 20, good)
+	a.Advance(9900)
+	b.Observe(0, 6000, 20, good)
+	b.Advance(7000)
+	stateA, stateB := a.Save(nil), b.Save(nil)
+	finish := func(a, b *Fold) {
+		b.Observe(0, 9700, 5, good)
+		b.Advance(20_000)
+		a.Advance(20_000)
+	}
+	finish(a, b)
+	want := []string{"raised @9500", "cleared @9700"}
+	if !slices.Equal(got, want) {
+		t.Errorf("got %v, want %v", got, want)
+	}
+	told := slices.DeleteFunc(slices.Clone(log), func(tr alert.Transition) bool {
+		return tr.Time.UnixMilli() >= 9700 && tr.Alert.Edge == "e2" || tr.Alert.Rule == "many"
+	})
+	_, open = run(told) // the hub was killed before the end
+	finish(open("e1", stateA), open("e2", stateB))
+	if !slices.Equal(got, want) {
+		t.Errorf("after a restart: got %v, want %v", got, want)
+	}
+}
+
+// BenchmarkSeveralFlood is a step of one of 10,000 standing members, with a group of
+// all and one for each site, while an edge that is cut off holds up what is settled
+// or none does.
+func BenchmarkSeveralFlood(b *testing.B) {
+	text := severalRain + "- id: all\n  several: {of: rain, warning: {at_least: 20000}}\n"
+	for _, held := range []bool{false, true} {
+		b.Run(fmt.Sprintf("held=%v", held), func(b *testing.B) {
+			e := NewEngine([]Effective{{mustLoad(b, text), Always}}, func(alert.Transition) {})
+			e.Expect([]string{"e0"}, time.Time{})
+			if held {
+				e.Expect([]string{"away"}, time.Time{})
+			}
+			const n = 10_000
+			t := int64(1000)
+			tell := func(k alert.Kind, i int) {
+				t++
+				a := memberAlert(0, fmt.Sprintf("d%d", i), 1000+int64(i), alert.Info)
+				a.Site = fmt.Sprint("s", i%100)
+				e.gather.member(alert.Transition{Kind: k, Time: at(t), Alert: a}, false)
+				if i%10 == 0 {
+					e.gather.advance("e0", t, math.MinInt64)
+				}
+			}
+			for i := range n {
+				tell(alert.Raised, i)
+			}
+			b.ResetTimer()
+			for i := range b.N {
+				tell([]alert.Kind{alert.Ended, alert.Raised}[i/n%2], i%n)
+			}
+		})
 	}
 }
