@@ -10,6 +10,7 @@
 //	GET  /api/v1/holds; POST /api/v1/holds, /holds/{id}/end
 //	GET  /api/v1/sites, /edges, /devices, /series, /rules, /rules/status
 //	POST /api/v1/rules/reload, /rules/{id}/test   from this machine only
+//	POST /api/v1/backup            from this machine only, see [Backups]
 //	GET  /healthz, /readyz
 //
 // The filters severity, site and rule take several values with commas between them.
@@ -181,6 +182,7 @@ type Config struct {
 	SiteGroups func(site string) []string // the groups of a site; nil: there are none
 	Source     string                     // of events, see [feed.Event]; [feed.DefaultSource] when empty
 	Edges      EdgeAdmin                  // may be nil
+	Backups    Backups                    // may be nil
 	Ready      func() error               // nil: ready; an error says why not
 	Prometheus http.Handler               // mounted at /prometheus/api/v1/
 	Metrics    http.Handler               // mounted at /metrics
@@ -226,6 +228,7 @@ func New(cfg Config) *Handler {
 	h.mountActs()
 	h.mountRules()
 	h.mountEdges()
+	h.mountBackups()
 	h.mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { plain(w, http.StatusOK, "ok") })
 	h.mux.HandleFunc("GET /readyz", h.ready)
 	h.mux.HandleFunc("/api/", func(w http.ResponseWriter, r *http.Request) {

@@ -23,6 +23,15 @@ import (
 
 // The commands that ask the running hub for something, through its API.
 
+// url is where the running hub of this configuration answers on this machine.
+func (p *Plan) url(path string) string {
+	host, port, err := net.SplitHostPort(p.Config.HTTP.Listen) // the check has accepted it
+	if ip := net.ParseIP(host); err != nil || ip == nil && host != "localhost" || ip != nil && ip.IsUnspecified() {
+		host = "127.0.0.1"
+	}
+	return "http://" + net.JoinHostPort(host, port) + path
+}
+
 // ask posts a body to the running hub and decodes its answer. A problem document
 // becomes the error.
 func ask(ctx context.Context, plan *Plan, path string, body, answer any) error {
@@ -30,16 +39,9 @@ func ask(ctx context.Context, plan *Plan, path string, body, answer any) error {
 	if err != nil {
 		return err
 	}
-	host, port, err := net.SplitHostPort(plan.Config.HTTP.Listen)
-	if err != nil {
-		return err
-	}
-	if ip := net.ParseIP(host); ip == nil && host != "localhost" || ip != nil && ip.IsUnspecified() {
-		host = "127.0.0.1"
-	}
 	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
 	defer cancel()
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://"+net.JoinHostPort(host, port)+path, bytes.NewReader(data))
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, plan.url(path), bytes.NewReader(data))
 	if err != nil {
 		return err
 	}

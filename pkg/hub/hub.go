@@ -65,10 +65,13 @@ func Open(plan *Plan, version string, logger *slog.Logger) (h *Hub, err error) {
 	if err := os.MkdirAll(cfg.DataDir, 0o750); err != nil {
 		return h, fmt.Errorf("data folder: %w", err)
 	}
+	if err := notRestoring(cfg.DataDir); err != nil {
+		return h, err
+	}
 	if h.listener, err = net.Listen("tcp", cfg.HTTP.Listen); err != nil {
 		return h, fmt.Errorf("http.listen: %w; stop the program that has this address, or choose another", err)
 	}
-	h.ledger, err = ledger.Open(filepath.Join(cfg.DataDir, "ledger"), ledger.Options{Logger: logger, Metrics: h.metrics})
+	h.ledger, err = ledger.Open(filepath.Join(cfg.DataDir, ledgerDir), ledger.Options{Logger: logger, Metrics: h.metrics})
 	if errors.Is(err, ledger.ErrLocked) {
 		return h, h.inUse()
 	}
@@ -132,7 +135,7 @@ func (h *Hub) serve(version string) error {
 		return fmt.Errorf("query API: %w", err)
 	}
 	var handler http.Handler = api.New(api.Config{
-		Alerts: alertsPart{h.ledger}, Acts: h.ledger, Rules: ruleAdmin{h}, Fleet: &fleet{hub: h}, SiteGroups: h.siteGroups, Edges: &fleet{hub: h}, Ready: h.Ready,
+		Alerts: alertsPart{h.ledger}, Acts: h.ledger, Rules: ruleAdmin{h}, Fleet: &fleet{hub: h}, SiteGroups: h.siteGroups, Edges: &fleet{hub: h}, Backups: &backups{hub: h, version: version, busy: make(chan struct{}, 1)}, Ready: h.Ready,
 		Prometheus: prom,
 		Metrics:    promhttp.HandlerFor(h.metrics, promhttp.HandlerOpts{}),
 		Page:       page, Logger: h.logger, Done: h.streams,

@@ -29,6 +29,7 @@ func Main(ctx context.Context, version string, args []string, stdout, stderr io.
 				checkRulesCommand(), testRulesCommand(), backtestCommand(), reloadCommand(), fireCommand(),
 			}},
 			{Use: "edges", Short: "work with edges", Commands: []settings.Command[*Plan]{forgetCommand()}},
+			backupCommand(), restoreCommand(),
 			{Use: "check", Short: "say everything that is wrong with the configuration, sites and rules, and change nothing", Run: check},
 		},
 	}

@@ -28,7 +28,7 @@ func (h *Hub) openStore() error {
 	if l := &cfg.Store.Long; l.FiveMinutes > 0 {
 		long = &history.Options{KeepFiveMinutes: l.FiveMinutes, KeepHours: l.Hours, Aggregate: history.Aggregations(h.plan.Quantities)}
 	}
-	s, err := local.Open(filepath.Join(cfg.DataDir, "tsdb"), local.Options{
+	s, err := local.Open(filepath.Join(cfg.DataDir, storeDir), local.Options{
 		Retention: cfg.Store.Retention, MaxSize: int64(cfg.Store.MaxSize), OutOfOrder: cfg.Store.MaxAge + lateWindow,
 		MinFree: int64(cfg.Store.MinFree), Long: long, Logger: h.logger, Metrics: h.metrics,
 	})

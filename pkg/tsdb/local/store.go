@@ -121,6 +121,9 @@ func (s *Store) open(start time.Time) (err error) {
 	if err != nil {
 		return err
 	}
+	if err := dropSnapshots(s.dir); err != nil {
+		return err
+	}
 	s.report, err = files(s.dir, s.options.SegmentSize, last, start, s.logger)
 	if err != nil {
 		return err

@@ -1,0 +1,194 @@
+package hub
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/langbiang/langbiang/pkg/api"
+	"github.com/langbiang/langbiang/pkg/internal/settings"
+	"github.com/langbiang/langbiang/pkg/ledger"
+)
+
+// The parts of a data folder that a backup holds, and in a backup the folders of
+// the same name. What else is there (the bus, frames that were refused) is of the
+// moment.
+const (
+	ledgerDir = "ledger"
+	storeDir  = "tsdb"
+)
+
+// backups implements [api.Backups].
+type backups struct {
+	hub     *Hub
+	version string
+	busy    chan struct{} // holds a token while one is made
+}
+
+// Backup implements [api.Backups]. The order makes it consistent: what the ledger
+// calls safe is in the store before the ledger is copied, so a store that is copied
+// later has it, and perhaps more, which the edges send again and the store keeps
+// once.
+func (b *backups) Backup(ctx context.Context, dir string, tell func(api.BackupProgress)) error {
+	select {
+	case b.busy <- struct{}{}:
+		defer func() { <-b.busy }()
+	default:
+		return fmt.Errorf("%w: another backup is being made; wait for it", api.ErrBackup)
+	}
+	if err := emptyTarget(dir, b.hub.plan.Config.DataDir); err != nil {
+		return err
+	}
+	start := time.Now()
+	c := &copier{to: dir}
+	m := &manifest{
+		Version: manifestVersion, Created: start.UTC(), Hub: b.version, Ledger: ledger.FormatVersion,
+		Store: b.hub.plan.Config.Store.Kind, Generation: b.hub.ledger.Generation(),
+	}
+	tell(api.BackupProgress{Step: ledgerDir})
+	if err := b.ledger(ctx, c, m); err != nil {
+		return err
+	}
+	if b.hub.local != nil {
+		tell(api.BackupProgress{Step: "store"})
+		from, done, err := b.hub.local.Snapshot(ctx)
+		if err != nil {
+			return err
+		}
+		of := treeSize(from)
+		c.tell = func() { tell(api.BackupProgress{Step: "copy", Bytes: c.bytes, Of: of, Files: len(c.files)}) }
+		if err := errors.Join(c.tree(ctx, from, storeDir), done()); err != nil {
+			return err
+		}
+	}
+	if err := c.finish(); err != nil {
+		return err
+	}
+	if err := c.write(m); err != nil {
+		return err
+	}
+	tell(api.BackupProgress{Step: "copy", Bytes: c.bytes, Of: m.size(), Files: len(m.Files)})
+	b.hub.logger.Info("backup made", "dir", dir, "files", len(m.Files), "bytes", m.size(), "took", time.Since(start).Round(time.Millisecond))
+	return nil
+}
+
+// ledger copies the ledger while it is written.
+func (b *backups) ledger(ctx context.Context, c *copier, m *manifest) error {
+	r, w := io.Pipe()
+	done := make(chan error, 1)
+	go func() {
+		last, err := b.hub.ledger.Backup(w)
+		m.Sequence = last
+		done <- err
+		_ = w.CloseWithError(err) // never fails
+	}()
+	err := c.file(ctx, r, ledgerDir+"/"+ledger.FileName)
+	_ = r.CloseWithError(err) // never fails; lets the goroutine go when the disk is full
+	return errors.Join(err, <-done)
+}
+
+// emptyTarget makes sure that the target is an empty folder outside of the data.
+func emptyTarget(dir, data string) error {
+	if !filepath.IsAbs(dir) {
+		return fmt.Errorf("%w: %q is not an absolute path", api.ErrBackup, dir)
+	}
+	data, err := filepath.Abs(data)
+	if err != nil {
+		return err
+	}
+	if rel, err := filepath.Rel(data, dir); err == nil && rel != ".." && !strings.HasPrefix(rel, "../") {
+		return fmt.Errorf("%w: %s lies in the hub's own data folder; choose a folder on another disk", api.ErrBackup, dir)
+	}
+	if err := os.MkdirAll(dir, 0o750); err != nil {
+		return fmt.Errorf("%w: %w; choose a folder that the hub may write to", api.ErrBackup, err)
+	}
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return fmt.Errorf("%w: %w", api.ErrBackup, err)
+	}
+	if len(entries) > 0 {
+		return fmt.Errorf("%w: %s is not empty (%s ...); give each backup a folder of its own", api.ErrBackup, dir, entries[0].Name())
+	}
+	return nil
+}
+
+// treeSize returns the bytes of the files in a folder, as far as it can be read.
+func treeSize(dir string) (n int64) {
+	_ = filepath.WalkDir(dir, func(_ string, e os.DirEntry, err error) error {
+		if err == nil && e.Type().IsRegular() {
+			if st, err := e.Info(); err == nil {
+				n += st.Size()
+			}
+		}
+		return nil
+	})
+	return n
+}
+
+func backupCommand() settings.Command[*Plan] {
+	return settings.Command[*Plan]{
+		Use: "backup DIR", Short: "let the running hub copy its data into a new folder; see docs/store.md",
+		Args: cobra.ExactArgs(1),
+		Run: func(ctx context.Context, c settings.Call, plan *Plan) error {
+			dir, err := filepath.Abs(c.Args[0])
+			if err != nil {
+				return err
+			}
+			return askBackup(ctx, plan, dir, c.Stdout)
+		},
+	}
+}
+
+// askBackup asks the running hub for a backup and shows how far it is.
+func askBackup(ctx context.Context, plan *Plan, dir string, out io.Writer) error {
+	body, err := json.Marshal(map[string]string{"dir": dir})
+	if err != nil {
+		return err
+	}
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, plan.url("/api/v1/backup"), bytes.NewReader(body))
+	if err != nil {
+		return err
+	}
+	req.Header.Set("Content-Type", "application/json")
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return fmt.Errorf("no hub answers at http.listen (%s): %w; a hub that does not run is backed up by a copy of its data_dir", plan.Config.HTTP.Listen, err)
+	}
+	defer func() { _ = resp.Body.Close() }()
+	if resp.StatusCode != http.StatusOK {
+		b, err := io.ReadAll(io.LimitReader(resp.Body, 64<<10))
+		return errors.Join(fmt.Errorf("the hub answered %s: %s", resp.Status, strings.TrimSpace(string(b))), err)
+	}
+	var last api.BackupProgress
+	lines := bufio.NewScanner(resp.Body)
+	for lines.Scan() {
+		var p api.BackupProgress
+		if err := json.Unmarshal(lines.Bytes(), &p); err != nil {
+			return fmt.Errorf("the hub's answer cannot be read: %w", err)
+		}
+		switch {
+		case p.Error != "":
+			return errors.New(p.Error)
+		case p.Done:
+			_, err := fmt.Fprintf(out, "backup in %s: %s, %.1f MB\n", dir, settings.Count(last.Files, "file"), float64(last.Bytes)/1e6)
+			return err
+		case p.Step == "copy":
+			_, _ = fmt.Fprintf(out, "  %.1f of %.1f MB\n", float64(p.Bytes)/1e6, float64(p.Of)/1e6)
+		default:
+			_, _ = fmt.Fprintf(out, "%s ...\n", p.Step)
+		}
+		last = p
+	}
+	return errors.Join(errors.New("the hub ended before the backup was whole"), lines.Err())
+}
