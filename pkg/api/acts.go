@@ -62,19 +62,19 @@ func (h *Handler) mountActs() {
 	if h.cfg.Acts == nil {
 		return
 	}
-	h.mux.HandleFunc("POST /api/v1/alerts/{id}/{act}", h.postAct)
-	h.mux.HandleFunc("POST /api/v1/alerts/acts", h.postActs)
-	h.mux.HandleFunc("GET /api/v1/alerts/{id}/entries", h.listEntries)
-	h.mux.HandleFunc("GET /api/v1/alerts/counts", func(w http.ResponseWriter, r *http.Request) {
+	h.handle("POST /api/v1/alerts/{id}/{act}", h.postAct)
+	h.handle("POST /api/v1/alerts/acts", h.postActs)
+	h.handle("GET /api/v1/alerts/{id}/entries", h.listEntries)
+	h.handle("GET /api/v1/alerts/counts", func(w http.ResponseWriter, r *http.Request) {
 		if h.allow(w, r) {
 			h.json(w, r, h.cfg.Acts.Counts())
 		}
 	})
-	h.mux.HandleFunc("GET /api/v1/alerts/groups", h.listGroups)
-	h.mux.HandleFunc("GET /api/v1/alerts/statistics", h.statistics)
-	h.mux.HandleFunc("GET /api/v1/holds", h.listHolds)
-	h.mux.HandleFunc("POST /api/v1/holds", h.postHold)
-	h.mux.HandleFunc("POST /api/v1/holds/{id}/end", h.endHold)
+	h.handle("GET /api/v1/alerts/groups", h.listGroups)
+	h.handle("GET /api/v1/alerts/statistics", h.statistics)
+	h.handle("GET /api/v1/holds", h.listHolds)
+	h.handle("POST /api/v1/holds", h.postHold)
+	h.handle("POST /api/v1/holds/{id}/end", h.endHold)
 }
 
 // actBody is the body of an act.

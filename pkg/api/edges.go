@@ -19,7 +19,7 @@ type EdgeAdmin interface {
 
 func (h *Handler) mountEdges() {
 	if h.cfg.Edges != nil {
-		h.mux.HandleFunc("POST /api/v1/edges/{id}/forget", h.local(h.forgetEdge))
+		h.handle("POST /api/v1/edges/{id}/forget", h.local(h.forgetEdge))
 	}
 }
 

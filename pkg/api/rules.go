@@ -61,13 +61,13 @@ func (h *Handler) mountRules() {
 	if h.cfg.Rules == nil {
 		return
 	}
-	h.mux.HandleFunc("GET /api/v1/rules/status", func(w http.ResponseWriter, r *http.Request) {
+	h.handle("GET /api/v1/rules/status", func(w http.ResponseWriter, r *http.Request) {
 		if h.allow(w, r) {
 			h.json(w, r, h.cfg.Rules.Status())
 		}
 	})
-	h.mux.HandleFunc("POST /api/v1/rules/reload", h.local(h.reloadRules))
-	h.mux.HandleFunc("POST /api/v1/rules/{id}/test", h.local(h.fireRule))
+	h.handle("POST /api/v1/rules/reload", h.local(h.reloadRules))
+	h.handle("POST /api/v1/rules/{id}/test", h.local(h.fireRule))
 }
 
 // local admits requests from this machine only. A proxy on this machine is no

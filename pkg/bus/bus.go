@@ -86,6 +86,7 @@ type Bus struct {
 	server  *server.Server
 	conn    *nats.Conn
 	addr    string
+	secret  string // of the hub's own users; made anew at every start
 	lock    *os.File
 	metrics *metrics
 	pending int
@@ -123,6 +124,7 @@ func Open(cfg Config, log *slog.Logger, reg prometheus.Registerer) (_ *Bus, err 
 		return nil, fmt.Errorf("bus: %w", err)
 	}
 	inner := hex.EncodeToString(secret)
+	b.secret = inner
 	natsLog := newServerLog(log)
 	opts := &server.Options{
 		ServerName: "langbiang-hub",
@@ -184,6 +186,17 @@ func Open(cfg Config, log *slog.Logger, reg prometheus.Registerer) (_ *Bus, err 
 
 // Addr returns the host and port that MQTT clients can connect to.
 func (b *Bus) Addr() string { return b.addr }
+
+// Speaker returns where an MQTT client within the hub connects to publish alerts
+// (langbiang/alerts/...), and as whom. It may publish those and nothing else, and
+// hear nothing.
+func (b *Bus) Speaker() (addr, user, password string) {
+	host, port, err := net.SplitHostPort(b.addr)
+	if ip := net.ParseIP(host); err == nil && ip != nil && ip.IsUnspecified() {
+		host = "127.0.0.1"
+	}
+	return net.JoinHostPort(host, port), speakerUser, speakerPassword(b.secret)
+}
 
 // Connections returns the number of MQTT clients that are connected.
 func (b *Bus) Connections() int { return max(0, b.server.NumClients()-1) }

@@ -1,15 +1,25 @@
 package bus
 
 import (
+	"crypto/sha256"
 	"crypto/subtle"
 	"crypto/tls"
+	"encoding/hex"
 	"net"
+	"strings"
 
 	"github.com/nats-io/nats-server/v2/server"
 )
 
 // hubUser is the name under which the hub connects in process.
 const hubUser = "hub"
+
+// speakerUser is the name under which the hub publishes alerts, over the listener
+// like any client: only so can messages be retained.
+const speakerUser = "hub-alerts"
+
+// alertSubjects are those of alerts: BusTopic/# in the words of the server.
+const alertSubjects = "langbiang.alerts.>"
 
 // Client is what is known of a connection that wants in.
 type Client struct {
@@ -41,6 +51,12 @@ func (g *gate) Check(c server.ClientAuthentication) bool {
 		c.RegisterUser(&server.User{Username: hubUser})
 		return true
 	}
+	if o.Username == speakerUser && subtle.ConstantTimeCompare([]byte(o.Password), []byte(speakerPassword(g.secret))) == 1 {
+		c.RegisterUser(&server.User{Username: speakerUser, Permissions: &server.Permissions{
+			Publish: &server.SubjectPermission{Allow: []string{alertSubjects}}, Subscribe: &server.SubjectPermission{Deny: []string{">"}},
+		}})
+		return true
+	}
 	edge := ""
 	if g.auth != nil {
 		var ok bool
@@ -53,10 +69,17 @@ func (g *gate) Check(c server.ClientAuthentication) bool {
 	return true
 }
 
+// speakerPassword is made of the hub's secret, and does not give it away.
+func speakerPassword(secret string) string {
+	sum := sha256.Sum256([]byte(speakerUser + secret))
+	return hex.EncodeToString(sum[:])
+}
+
 // permissions lets a client speak and hear as the edge, or as any edge when it
-// is "".
+// is ""; then it may hear alerts, too.
 func permissions(edge string) *server.Permissions {
-	if edge == "" {
+	anybody := edge == ""
+	if anybody {
 		edge = "*"
 	}
 	p := &server.Permissions{Publish: &server.SubjectPermission{}, Subscribe: &server.SubjectPermission{}}
@@ -65,6 +88,9 @@ func permissions(edge string) *server.Permissions {
 	}
 	for _, k := range []string{KindAck, KindConfig, KindState} {
 		p.Subscribe.Allow = append(p.Subscribe.Allow, subjectPrefix+edge+"."+k)
+	}
+	if anybody {
+		p.Subscribe.Allow = append(p.Subscribe.Allow, alertSubjects, strings.TrimSuffix(alertSubjects, ".>")) // MQTT's # is the level above, too
 	}
 	return p
 }

@@ -10,7 +10,6 @@ import (
 	"net"
 	"net/http"
 	"net/url"
-	"os/user"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -32,16 +31,20 @@ func (p *Plan) url(path string) string {
 	return "http://" + net.JoinHostPort(host, port) + path
 }
 
-// ask posts a body to the running hub and decodes its answer. A problem document
-// becomes the error.
+// ask posts a body to the running hub, or gets when there is none, and decodes its
+// answer. A problem document becomes the error.
 func ask(ctx context.Context, plan *Plan, path string, body, answer any) error {
 	data, err := json.Marshal(body)
 	if err != nil {
 		return err
 	}
-	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
+	ctx, cancel := context.WithTimeout(ctx, 45*time.Second)
 	defer cancel()
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, plan.url(path), bytes.NewReader(data))
+	method := http.MethodPost
+	if body == nil {
+		method = http.MethodGet
+	}
+	req, err := http.NewRequestWithContext(ctx, method, plan.url(path), bytes.NewReader(data))
 	if err != nil {
 		return err
 	}
@@ -138,11 +141,7 @@ func fireCommand() settings.Command[*Plan] {
 					return fmt.Errorf("%w: severity %q is none of info, warning, critical, emergency", settings.ErrUsage, severity)
 				}
 			}
-			if f.Who == "" {
-				if u, err := user.Current(); err == nil {
-					f.Who = u.Username
-				}
-			}
+			f.Who = me(f.Who)
 			var e alert.Entry
 			if err := ask(ctx, plan, "/api/v1/rules/"+url.PathEscape(f.Rule)+"/test", f, &e); err != nil {
 				return err

@@ -3,23 +3,25 @@ package hub
 import (
 	"time"
 
+	"github.com/langbiang/langbiang/pkg/alert/deliver"
 	"github.com/langbiang/langbiang/pkg/internal/strictyaml"
 	"github.com/langbiang/langbiang/pkg/telemetry"
 )
 
 // Config is hub.yaml. Paths in it are relative to the folder of the file.
 type Config struct {
-	DataDir string        `yaml:"data_dir" doc:"folder of the store, the ledger and the bus" default:"./data/hub"`
-	HTTP    HTTPConfig    `yaml:"http" doc:"API, page and metrics"`
-	MQTT    MQTTConfig    `yaml:"mqtt" doc:"where edges connect"`
-	Store   StoreConfig   `yaml:"store" doc:"time series"`
-	Clock   ClockConfig   `yaml:"clock" doc:"the hub's own clock"`
-	Ingest  IngestConfig  `yaml:"ingest" doc:"how frames become durable"`
-	Log     LogConfig     `yaml:"log" doc:"what is written to standard error"`
-	Sites   string        `yaml:"sites" doc:"file that lists the sites" example:"./sites.yaml"`
-	Alerts  AlertsConfig  `yaml:"alerts" doc:"the alert log"`
-	Rules   []string      `yaml:"rules" doc:"files of rules, with globs" example:"[./rules/*.yaml]"`
-	Offline OfflineConfig `yaml:"offline" doc:"when an edge that is not heard raises edge_offline"`
+	DataDir string         `yaml:"data_dir" doc:"folder of the store, the ledger and the bus" default:"./data/hub"`
+	HTTP    HTTPConfig     `yaml:"http" doc:"API, page and metrics"`
+	MQTT    MQTTConfig     `yaml:"mqtt" doc:"where edges connect"`
+	Store   StoreConfig    `yaml:"store" doc:"time series"`
+	Clock   ClockConfig    `yaml:"clock" doc:"the hub's own clock"`
+	Ingest  IngestConfig   `yaml:"ingest" doc:"how frames become durable"`
+	Log     LogConfig      `yaml:"log" doc:"what is written to standard error"`
+	Sites   string         `yaml:"sites" doc:"file that lists the sites" example:"./sites.yaml"`
+	Alerts  AlertsConfig   `yaml:"alerts" doc:"the alert log"`
+	Rules   []string       `yaml:"rules" doc:"files of rules, with globs" example:"[./rules/*.yaml]"`
+	Offline OfflineConfig  `yaml:"offline" doc:"when an edge that is not heard raises edge_offline"`
+	Deliver deliver.Config `yaml:"deliver" doc:"where alerts are carried to"`
 }
 
 // HTTPConfig is the listener of API and page.
@@ -103,6 +105,7 @@ func DefaultConfig() Config {
 		Ingest:  IngestConfig{CheckpointEvery: time.Second},
 		Alerts:  AlertsConfig{Retention: 400 * day},
 		Offline: OfflineConfig{Warning: 5 * time.Minute, Critical: time.Hour, Suppress: "warning"},
+		Deliver: deliver.DefaultConfig(),
 		Log:     LogConfig{Level: "info", Format: "text"},
 	}
 }

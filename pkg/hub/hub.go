@@ -17,6 +17,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
+	"github.com/langbiang/langbiang/pkg/alert/deliver"
 	"github.com/langbiang/langbiang/pkg/api"
 	"github.com/langbiang/langbiang/pkg/api/promapi"
 	"github.com/langbiang/langbiang/pkg/bus"
@@ -31,23 +32,24 @@ import (
 
 // Hub is an opened hub. Open, then Run once, then Close.
 type Hub struct {
-	plan     *Plan
-	logger   *slog.Logger
-	metrics  *prometheus.Registry
-	ledger   *ledger.Ledger
-	store    tsdb.Store
-	local    *local.Store // the store when it is embedded, else nil
-	bus      *bus.Bus
-	engine   *rules.Engine
-	clock    *rules.ByClock // of the goroutine that settles
-	failing  failing
-	cut      cutOff
-	rules    ruleReloads
-	ingest   *ingest.Ingest
-	registry *registry
-	listener net.Listener
-	server   *http.Server
-	streams  chan struct{} // closed when alert streams must end
+	plan       *Plan
+	logger     *slog.Logger
+	metrics    *prometheus.Registry
+	ledger     *ledger.Ledger
+	store      tsdb.Store
+	local      *local.Store // the store when it is embedded, else nil
+	bus        *bus.Bus
+	engine     *rules.Engine
+	clock      *rules.ByClock // of the goroutine that settles
+	failing    failing
+	cut        cutOff
+	rules      ruleReloads
+	ingest     *ingest.Ingest
+	registry   *registry
+	deliveries *deliver.Deliveries
+	listener   net.Listener
+	server     *http.Server
+	streams    chan struct{} // closed when alert streams must end
 }
 
 // Open prepares a hub: takes its data folder, opens ledger and store, listens.
@@ -116,6 +118,9 @@ func Open(plan *Plan, version string, logger *slog.Logger) (h *Hub, err error) {
 	if err != nil {
 		return h, fmt.Errorf("ingest: %w", err)
 	}
+	if err := h.openDeliveries(); err != nil {
+		return h, err
+	}
 	return h, h.serve(version)
 }
 
@@ -135,7 +140,8 @@ func (h *Hub) serve(version string) error {
 		return fmt.Errorf("query API: %w", err)
 	}
 	var handler http.Handler = api.New(api.Config{
-		Alerts: alertsPart{h.ledger}, Acts: h.ledger, Rules: ruleAdmin{h}, Fleet: &fleet{hub: h}, SiteGroups: h.siteGroups, Edges: &fleet{hub: h}, Backups: &backups{hub: h, version: version, busy: make(chan struct{}, 1)}, Ready: h.Ready,
+		Alerts: alertsPart{h.ledger}, Acts: h.ledger, Rules: ruleAdmin{h}, Fleet: &fleet{hub: h}, SiteGroups: h.siteGroups, Edges: &fleet{hub: h}, Backups: &backups{hub: h, version: version, busy: make(chan struct{}, 1)},
+		Deliveries: deliveriesPart{h.deliveries, h.ledger}, CAP: h.capPart(), Source: h.plan.Config.Deliver.PublicURL, Ready: h.Ready,
 		Prometheus: prom,
 		Metrics:    promhttp.HandlerFor(h.metrics, promhttp.HandlerOpts{}),
 		Page:       page, Logger: h.logger, Done: h.streams,
@@ -194,6 +200,7 @@ func (h *Hub) Run(ctx context.Context) error {
 	start("ingest", func() error { return h.ingest.Run(ctx) })
 	start("alerts", func() error { return h.keepAlerts(ctx) })
 	start("rules", func() error { return h.settle(ctx) })
+	start("deliveries", func() error { return h.deliveries.Run(ctx) })
 	start("http", func() error {
 		if err := h.server.Serve(h.listener); !errors.Is(err, http.ErrServerClosed) {
 			return err

@@ -50,6 +50,7 @@ func Load(path string, override func(*Config) error) (*Plan, error) {
 	for i := range cfg.Rules {
 		cfg.Rules[i] = relative(dir, cfg.Rules[i])
 	}
+	cfg.Deliver.Resolve(dir)
 	if override != nil {
 		if err := override(&cfg); err != nil {
 			return nil, err
@@ -65,6 +66,7 @@ func Load(path string, override func(*Config) error) (*Plan, error) {
 	if plan.Rules, plan.Set, err = c.rules(plan); err != nil {
 		return nil, err
 	}
+	c.deliver(plan)
 	plan.Warnings = c.warnings
 	if err := c.errs.Err(); err != nil {
 		return nil, err

@@ -30,6 +30,8 @@ func Main(ctx context.Context, version string, args []string, stdout, stderr io.
 			}},
 			{Use: "edges", Short: "work with edges", Commands: []settings.Command[*Plan]{forgetCommand()}},
 			backupCommand(), restoreCommand(),
+			{Use: "deliveries", Short: "work with the targets that alerts are carried to", Commands: deliveryCommands()},
+			{Use: "notify", Short: "try what tells people and systems", Commands: []settings.Command[*Plan]{notifyTestCommand()}},
 			{Use: "check", Short: "say everything that is wrong with the configuration, sites and rules, and change nothing", Run: check},
 		},
 	}

@@ -79,11 +79,9 @@ func (p alertsPart) FirstSequence() uint64 {
 }
 
 // siteGroups returns the groups of a site, as sites.yaml has them.
-func (h *Hub) siteGroups(site string) []string {
-	for i := range h.plan.Sites {
-		if h.plan.Sites[i].ID == site {
-			return h.plan.Sites[i].Groups
-		}
+func (h *Hub) siteGroups(id string) []string {
+	if s := h.site(id); s != nil {
+		return s.Groups
 	}
 	return nil
 }

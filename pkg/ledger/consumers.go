@@ -19,16 +19,34 @@ const (
 // Advance writes what one step of a consumer leaves, its position first of all,
 // in one transaction, and returns once it is on disk.
 func (l *Ledger) Advance(s feed.Step) error {
+	apply, err := advance(&s)
+	if err != nil {
+		return err
+	}
+	return l.wait(apply)
+}
+
+// Pass is Advance without waiting: the step is on disk within the window. What a
+// crash takes is done again.
+func (l *Ledger) Pass(s feed.Step) error {
+	apply, err := advance(&s)
+	if err != nil {
+		return err
+	}
+	return l.submit(op{apply: apply})
+}
+
+func advance(s *feed.Step) (func(*batch) error, error) {
 	name := s.Consumer.Name
 	if name == "" || len(name) > maxAlertID {
-		return fmt.Errorf("consumer %.40q %w: its name is empty or too long", name, ErrInvalid)
+		return nil, fmt.Errorf("consumer %.40q %w: its name is empty or too long", name, ErrInvalid)
 	}
 	for _, v := range []any{&s.Consumer, s.Dead, s.Receipts} {
 		if _, err := json.Marshal(v); err != nil {
-			return fmt.Errorf("consumer %s %w: %w", name, ErrInvalid, err)
+			return nil, fmt.Errorf("consumer %s %w: %w", name, ErrInvalid, err)
 		}
 	}
-	return l.wait(func(b *batch) error {
+	return func(b *batch) error {
 		for i := range s.Dead {
 			d := &s.Dead[i]
 			if err := putNumbered(b.tx.Bucket(bucketDead), &d.Number, d, maxDead); err != nil {
@@ -42,7 +60,7 @@ func (l *Ledger) Advance(s feed.Step) error {
 			}
 		}
 		return putJSON(b.tx.Bucket(bucketConsumers), []byte(name), &s.Consumer)
-	})
+	}, nil
 }
 
 // putNumbered gives v the bucket's next number and keeps the newest limit.

@@ -54,3 +54,36 @@ type Step struct {
 	Dead     []DeadLetter
 	Receipts []Receipt
 }
+
+// DeliveryState is what a delivery does.
+type DeliveryState string
+
+// The states.
+const (
+	Delivering DeliveryState = "delivering" // it has entries to give, and gives them
+	Idle       DeliveryState = "idle"       // everything is given
+	Retrying   DeliveryState = "retrying"   // the target does not answer as it should; it is tried again
+	Held       DeliveryState = "held"       // the target refuses an entry; order is kept until somebody skips it
+	Stopped    DeliveryState = "stopped"    // the hub stops, or has not begun
+)
+
+// Delivery is how it stands with one target.
+type Delivery struct {
+	Name        string        `json:"name"`
+	Kind        string        `json:"kind"`   // webhook, alertmanager, mqtt, route
+	Target      string        `json:"target"` // where to, without secrets
+	State       DeliveryState `json:"state"`
+	Summary     string        `json:"summary"` // in plain words, with what to do
+	Position    Position      `json:"position"`
+	Lag         uint64        `json:"lag"`         // entries of the log after its position
+	LagSeconds  float64       `json:"lag_seconds"` // age of the oldest of those that it is at
+	Held        *Holdup       `json:"held"`        // null: it is not
+	LastError   string        `json:"last_error"`
+	LastErrorAt *time.Time    `json:"last_error_at"`
+	NextTry     *time.Time    `json:"next_try"`
+	LastSuccess *time.Time    `json:"last_success"`
+	Delivered   uint64        `json:"delivered"` // since the hub started
+	Failures    uint64        `json:"failures"`  // since the hub started
+	Skipped     uint64        `json:"skipped"`   // since the hub started
+	Notice      string        `json:"notice,omitempty"`
+}
