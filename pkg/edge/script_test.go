@@ -19,6 +19,7 @@ func TestMain(m *testing.M) {
 		"langbiang-edge": func() {
 			os.Exit(Main(context.Background(), "v0.0.0-test", os.Args[1:], os.Stdout, os.Stderr))
 		},
+		bareLoop: runBareLoop,
 	})
 }
 

@@ -107,7 +107,11 @@ func (b *bus) begin(now time.Time) {
 		}
 		units[i] = u
 	}
-	b.sched = newSchedule(units, now)
+	grain := time.Duration(0)
+	if b.cfg.Transport == TransportTCP {
+		grain = together
+	}
+	b.sched = newSchedule(units, grain, now)
 	b.sched.missed = func(n int) {
 		b.lost += n
 		b.metrics.missed.Add(float64(n))

@@ -18,6 +18,10 @@ const (
 	// firstWithin is the time in which every device is asked for the first time,
 	// however long its interval.
 	firstWithin = 2 * time.Second
+	// together is the grain of the phases where requests do not share a line: ten
+	// polls that are due within it are made one after another, at one waking of the
+	// processor. A waking costs a small gateway more than a poll does.
+	together = 100 * time.Millisecond
 )
 
 // budget is time that may be lost to what does not answer while others wait. It
@@ -98,8 +102,12 @@ type schedule struct {
 	late   func(time.Duration)
 }
 
-// newSchedule spreads the units over their intervals.
-func newSchedule(units []*unit, now time.Time) *schedule {
+// newSchedule spreads the units over their intervals, in steps of grain (0: as they
+// fall). All schedules of a process wake at the same multiples of a grain.
+func newSchedule(units []*unit, grain time.Duration, now time.Time) *schedule {
+	if grain > 0 {
+		now = now.Add(-time.Duration(now.UnixNano() % int64(grain)))
+	}
 	s := &schedule{units: units, missed: func(int) {}, late: func(time.Duration) {}}
 	var price time.Duration
 	// A unit that answers now and then may lose what would be its part of the
@@ -107,7 +115,11 @@ func newSchedule(units []*unit, now time.Time) *schedule {
 	own := max(1, min(len(units), share))
 	for i, u := range units {
 		part := func(d time.Duration) time.Duration {
-			return time.Duration(float64(d) * float64(i) / float64(len(units)))
+			p := time.Duration(float64(d) * float64(i) / float64(len(units)))
+			if step := min(grain, u.dev.Interval); step > 0 {
+				p -= p % step
+			}
+			return p
 		}
 		u.grid = now.Add(part(u.dev.Interval))
 		u.due = now.Add(part(min(u.dev.Interval, firstWithin)))
