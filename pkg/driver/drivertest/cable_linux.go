@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"os"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -22,8 +23,10 @@ type Cable struct {
 
 	character time.Duration
 	carried   atomic.Int64
-	mu        sync.Mutex // the line is free
-	free      time.Time  // from then on
+	mu        sync.Mutex // guards what follows
+	free      time.Time  // the line is, from then on
+	given     [2]time.Time
+	turns     [2][]time.Duration // see Turns; of A, of B
 }
 
 // NewCable makes a cable that ends with the test.
@@ -46,8 +49,8 @@ func NewCable(t testing.TB, baud int) *Cable {
 		}
 	}
 	var wg sync.WaitGroup
-	wg.Go(func() { c.carry(masters[0], masters[1]) })
-	wg.Go(func() { c.carry(masters[1], masters[0]) })
+	wg.Go(func() { c.carry(masters[0], masters[1], 0) })
+	wg.Go(func() { c.carry(masters[1], masters[0], 1) })
 	t.Cleanup(func() {
 		_ = masters[0].Close()
 		_ = masters[1].Close()
@@ -63,6 +66,21 @@ func (c *Cable) Carried() (bytes int64, took time.Duration) {
 	return n, time.Duration(n) * c.character
 }
 
+// Turns returns how long B took since the last call, at the median, from the last
+// byte that it was given to the first that it gave: its silence and whatever else it
+// does, with the two ways through the system. Waits of the line are not in it.
+func (c *Cable) Turns() time.Duration {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	all := c.turns[1]
+	c.turns[1] = nil
+	if len(all) == 0 {
+		return 0
+	}
+	slices.Sort(all)
+	return all[len(all)/2]
+}
+
 // raw makes the line discipline leave the bytes alone.
 func raw(f *os.File) error {
 	tio, err := unix.IoctlGetTermios(int(f.Fd()), unix.TCGETS)
@@ -74,21 +92,19 @@ func raw(f *os.File) error {
 	return unix.IoctlSetTermios(int(f.Fd()), unix.TCSETS, tio)
 }
 
-// carry gives byte after byte at the pace of the line. Those that are due together
-// when the timer comes are given together, as the buffer of an adapter does.
-func (c *Cable) carry(from io.Reader, to io.Writer) {
+// carry gives the bytes at the pace of the line, those of a millisecond together, as
+// the buffer of an adapter does, and the last one when it is due.
+func (c *Cable) carry(from io.Reader, to io.Writer, end int) {
 	buf := make([]byte, 4096)
-	timer := time.NewTimer(time.Hour)
-	defer timer.Stop()
+	chunk := max(1, int(time.Millisecond/c.character))
 	for {
 		n, err := from.Read(buf)
 		if err != nil {
 			return
 		}
-		begin := c.take(n)
+		begin := c.take(n, end)
 		for given := 0; given < n; {
-			timer.Reset(time.Until(begin.Add(time.Duration(given+1) * c.character)))
-			<-timer.C
+			sleepUntil(begin.Add(time.Duration(min(n, given+chunk)) * c.character))
 			due := min(n, int(time.Since(begin)/c.character))
 			if _, err := to.Write(buf[given:due]); err != nil {
 				return
@@ -96,13 +112,28 @@ func (c *Cable) carry(from io.Reader, to io.Writer) {
 			c.carried.Add(int64(due - given))
 			given = due
 		}
+		c.mu.Lock()
+		c.given[1-end] = time.Now()
+		c.mu.Unlock()
 	}
 }
 
-// take takes the line for n bytes and returns when they begin.
-func (c *Cable) take(n int) time.Time {
+// sleepUntil is exact to some 60 us; timers of the runtime are to a millisecond,
+// which is eleven characters at 115200 baud.
+func sleepUntil(t time.Time) {
+	if d := time.Until(t); d > 0 {
+		ts := unix.NsecToTimespec(int64(d))
+		_ = unix.Nanosleep(&ts, nil) // a signal ends it early: the caller looks at the clock
+	}
+}
+
+// take takes the line for n bytes from an end and returns when they begin.
+func (c *Cable) take(n, end int) time.Time {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if last := c.given[end]; !last.IsZero() {
+		c.turns[end], c.given[end] = append(c.turns[end], time.Since(last)), time.Time{}
+	}
 	if now := time.Now(); now.After(c.free) {
 		c.free = now
 	}

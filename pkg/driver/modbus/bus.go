@@ -19,6 +19,10 @@ const (
 	reconnectMax = 30 * time.Second
 	// busyWait is how long a device is left alone that says it is busy.
 	busyWait = 100 * time.Millisecond
+	// shortWait is below what the runtime's timers can do, which wake at whole
+	// milliseconds: a silence of 1.75 ms would take 2 to 3, on a line at 115200 baud
+	// half as long as the frames themselves.
+	shortWait = 4 * time.Millisecond
 	// loadWindow is the time over which missed polls are judged.
 	loadWindow = time.Minute
 )
@@ -197,7 +201,11 @@ func (b *bus) idle(ctx context.Context, until time.Time) {
 // wait returns at the time, or when ctx ends.
 func (b *bus) wait(ctx context.Context, until time.Time) {
 	d := time.Until(until)
-	if d <= 0 {
+	switch {
+	case d <= 0:
+		return
+	case d < shortWait:
+		pause(d)
 		return
 	}
 	b.timer.Reset(d)
