@@ -79,7 +79,9 @@ type Kind string
 const (
 	Raised          Kind = "raised"
 	SeverityChanged Kind = "severity_changed"
-	Ended           Kind = "cleared"
+	// LevelChanged is a step between two levels that share a severity.
+	LevelChanged Kind = "level_changed"
+	Ended        Kind = "cleared"
 	// Chattered counts on while an alert chatters: at 4, 8, 16 ... activations.
 	Chattered Kind = "chattering"
 	// Calmed ends the chattering of an alert whose condition still holds.
@@ -98,6 +100,7 @@ type Alert struct {
 	Rule         string            `json:"rule"`
 	RuleVersion  string            `json:"rule_version"`
 	Severity     Severity          `json:"severity"` // now, or the last one before it cleared
+	Level        *Level            `json:"level"`    // of a national ladder; null when the rule's levels have no names
 	State        State             `json:"state"`
 	ISA          ISAState          `json:"isa_state"` // what follows from the rest, see [Alert.Standing]
 	Acknowledged bool              `json:"acknowledged"`
@@ -121,15 +124,32 @@ type Alert struct {
 	Device       string            `json:"device"`
 	Point        string            `json:"point"`
 	Quantity     string            `json:"quantity"`
-	Labels       map[string]string `json:"labels"` // the series' and the rule's further labels
-	Onset        time.Time         `json:"onset"`  // event time: when the condition began to hold
-	Value        float64           `json:"value"`  // at the newest transition
-	Peak         float64           `json:"peak"`   // the worst value since onset
-	Limit        float64           `json:"limit"`  // of the present severity
+	Labels       map[string]string `json:"labels"`    // the series' and the rule's further labels
+	Procedure    string            `json:"procedure"` // address of what to do (SOP); empty when the rule names none
+	Links        map[string]string `json:"links"`     // further addresses of the rule, by name
+	Onset        time.Time         `json:"onset"`     // event time: when the condition began to hold
+	Value        float64           `json:"value"`     // at the newest transition
+	Peak         float64           `json:"peak"`      // the worst value since onset
+	Limit        float64           `json:"limit"`     // of the present severity
 	Unit         string            `json:"unit"`
 	Message      telemetry.Text    `json:"message"`
 	Test         bool              `json:"test"`
 	TestUntil    *time.Time        `json:"test_until,omitempty"` // hub's clock: when a test ends by itself
+}
+
+// Level is a level of a national ladder, which may have more of them than there are
+// severities: then several share one, and the level tells them apart.
+type Level struct {
+	ID    string         `json:"id"`    // as the ladder names it, for example "5"
+	Rank  int            `json:"rank"`  // 1 is the lowest of the ladder
+	Name  telemetry.Text `json:"name"`  // for people
+	Color string         `json:"color"` // #rrggbb; may be empty
+}
+
+// Below reports whether an alert of the first severity and level is less bad than one
+// of the second.
+func Below(s Severity, l *Level, than Severity, thanLevel *Level) bool {
+	return s < than || s == than && l != nil && thanLevel != nil && l.Rank < thanLevel.Rank
 }
 
 // Transition is one step: what happened at event time Time, and the alert as it

@@ -50,6 +50,7 @@ type toldAlert struct {
 	ID           string
 	Start, Onset time.Time
 	Severity     alert.Severity // the worst while it chatters
+	Level        *alert.Level   // with it
 	Limit, Peak  float64
 	Message      telemetry.Text
 }
@@ -77,10 +78,10 @@ func (st *chatterState) as(a alert.Alert, r *rule) alert.Alert {
 	}
 	a.ID, a.Start, a.Onset, a.Peak = t.ID, t.Start, t.Onset, t.Peak
 	a.Chattering, a.Activations = st.On, st.Count
-	if st.On && a.Severity < t.Severity {
-		a.Severity, a.Limit, a.Message = t.Severity, t.Limit, t.Message
+	if st.On && alert.Below(a.Severity, a.Level, t.Severity, t.Level) {
+		a.Severity, a.Level, a.Limit, a.Message = t.Severity, t.Level, t.Limit, t.Message
 	}
-	t.Severity, t.Limit, t.Message = a.Severity, a.Limit, a.Message
+	t.Severity, t.Level, t.Limit, t.Message = a.Severity, a.Level, a.Limit, a.Message
 	return a
 }
 
@@ -115,7 +116,7 @@ func (f *Fold) present(s *series, r *rule, t alert.Transition) {
 		return
 	}
 	st.Raw = t.Alert
-	switch was := st.Told.Severity; {
+	switch was := *st.Told; {
 	case t.Kind == alert.Ended && (t.Alert.Reason != "" || !st.On):
 		t.Alert = st.as(t.Alert, r)
 		t.Alert.Chattering = false
@@ -125,7 +126,7 @@ func (f *Fold) present(s *series, r *rule, t alert.Transition) {
 		st.Resting = true
 		st.as(t.Alert, r)
 	default:
-		if t.Alert = st.as(t.Alert, r); !st.On || t.Alert.Severity > was {
+		if t.Alert = st.as(t.Alert, r); !st.On || alert.Below(was.Severity, was.Level, t.Alert.Severity, t.Alert.Level) {
 			f.hand(t)
 		}
 	}
@@ -150,11 +151,13 @@ func (f *Fold) activated(st *chatterState, r *rule, t *alert.Transition) {
 	if st.On {
 		st.Count++
 		st.Resting, st.Raw = false, t.Alert
-		was := st.Told.Severity
+		was := *st.Told
 		t.Alert = st.as(t.Alert, r)
 		switch {
-		case t.Alert.Severity > was:
+		case t.Alert.Severity > was.Severity:
 			t.Kind = alert.SeverityChanged
+		case alert.Below(was.Severity, was.Level, t.Alert.Severity, t.Alert.Level):
+			t.Kind = alert.LevelChanged
 		case bits.OnesCount(uint(st.Count)) == 1:
 			t.Kind = alert.Chattered // at 4, 8, 16 ...: the log grows with the logarithm
 		default:
@@ -167,7 +170,7 @@ func (f *Fold) activated(st *chatterState, r *rule, t *alert.Transition) {
 	if len(st.Recent) >= chatterCount {
 		a := &t.Alert
 		st.On, st.Count, st.Recent, st.Raw = true, len(st.Recent), nil, *a
-		st.Told = &toldAlert{a.ID, a.Start, a.Onset, a.Severity, a.Limit, a.Peak, a.Message}
+		st.Told = &toldAlert{a.ID, a.Start, a.Onset, a.Severity, a.Level, a.Limit, a.Peak, a.Message}
 		t.Alert = st.as(t.Alert, r)
 	}
 	f.hand(*t)

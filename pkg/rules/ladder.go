@@ -24,11 +24,19 @@ type level struct {
 	low, clearLow  float64 // of bands: limit and clear are the upper ends then
 	hold, clearFor int64
 	is             []stateMatch // of kind state
-	name           levelName
+	name           *alert.Level // of a national ladder; nil: it has none
 }
 
-// maxLevels is the number of severities.
-const maxLevels = 4
+// maxLevels bounds a ladder. Levels of national ladders may share a severity.
+const maxLevels = 8
+
+// title is what people call the level.
+func (l *level) title() string {
+	if l.name != nil {
+		return l.name.ID
+	}
+	return l.severity.String()
+}
 
 // is reports whether x is over the level, given whether it was.
 func (s shape) is(l *level, x float64, was bool) bool {

@@ -2,6 +2,7 @@ package rules
 
 import (
 	"fmt"
+	"maps"
 	"regexp"
 	"slices"
 	"strings"
@@ -71,7 +72,8 @@ type ruleFile struct {
 	Maintenance string            `yaml:"maintenance" doc:"what readings with the reason maintenance do: suppress (no alert while they last) or judge (nothing special)" default:"suppress"`
 	Message     telemetry.Text    `yaml:"message" doc:"what people read; with places such as {{.Site.Name}} and {{.Value}}"`
 	Labels      map[string]string `yaml:"labels,text" doc:"put on the rule's alerts, beside the labels of the series"`
-	Links       map[string]string `yaml:"links,text" doc:"addresses by name, for example procedure"`
+	Procedure   string            `yaml:"procedure" doc:"address of the procedure (SOP): what to do when it fires" example:"https://example.org/sop/air"`
+	Links       map[string]string `yaml:"links,text" doc:"further addresses by name"`
 	Source      string            `yaml:"source" doc:"where the limits come from, and the averaging time they are meant for"`
 }
 
@@ -167,7 +169,12 @@ func (c *compiler) rule(i int, f *ruleFile) *rule {
 	if _, ok := c.seen[f.ID]; ok && c.builtIn {
 		return nil
 	}
-	r := &rule{id: f.ID, pos: c.doc.At(i), title: f.Title, cite: f.Source, labels: f.Labels, links: f.Links}
+	r := &rule{id: f.ID, pos: c.doc.At(i), title: f.Title, cite: f.Source, labels: f.Labels, links: f.Links, procedure: f.Procedure}
+	if p, ok := f.Links[linkProcedure]; ok && r.procedure == "" {
+		r.procedure = p
+		r.links = maps.Clone(f.Links)
+		delete(r.links, linkProcedure)
+	}
 	r.apart = f.Collapse != nil && !*f.Collapse
 	c.id(i, f.ID)
 	c.policies(i, f, r)
@@ -321,10 +328,13 @@ func (c *compiler) extras(i int, f *ruleFile) {
 		c.fault(fmt.Sprintf("%d links; at most %d", len(f.Links), maxLinks), "", i, "links")
 	}
 	for _, name := range keys(f.Links) {
-		u := f.Links[name]
-		if !strings.HasPrefix(u, "https://") && !strings.HasPrefix(u, "http://") || len(u) > maxURLLen {
-			c.fault(fmt.Sprintf("%.60q is no address", u), "begin with https://", i, "links", name)
-		}
+		c.address(f.Links[name], i, "links", name)
+	}
+	if f.Procedure != "" {
+		c.address(f.Procedure, i, "procedure")
+	}
+	if f.Procedure != "" && f.Links[linkProcedure] != "" {
+		c.fault("the rule names its procedure twice", "take this one away", i, "links", linkProcedure)
 	}
 	for _, t := range []struct {
 		text string
@@ -333,6 +343,15 @@ func (c *compiler) extras(i int, f *ruleFile) {
 		if len(t.text) > telemetry.MaxTextLen {
 			c.fault(fmt.Sprintf("longer than %d bytes", telemetry.MaxTextLen), "", t.path...)
 		}
+	}
+}
+
+// linkProcedure is the link that older files have in place of procedure.
+const linkProcedure = "procedure"
+
+func (c *compiler) address(u string, path ...any) {
+	if !strings.HasPrefix(u, "https://") && !strings.HasPrefix(u, "http://") || len(u) > maxURLLen {
+		c.fault(fmt.Sprintf("%.60q is no address", u), "begin with https://", path...)
 	}
 }
 

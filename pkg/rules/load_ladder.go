@@ -9,7 +9,6 @@ import (
 
 	"github.com/langbiang/langbiang/pkg/alert"
 	"github.com/langbiang/langbiang/pkg/internal/strictyaml"
-	"github.com/langbiang/langbiang/pkg/telemetry"
 )
 
 // limitsFile is the ways to compare with limits, of which a rule has one.
@@ -273,23 +272,28 @@ func (c *compiler) ladder(f *ladderFile, r *rule, path []any) {
 		return
 	}
 	for k, l := range []*levelFile{f.Info, f.Warning, f.Critical, f.Emergency} {
-		if l == nil {
-			continue
+		if l != nil {
+			severity := alert.Severity(k + 1)
+			c.level(l, r, severity, nil, slices.Concat(path, []any{severity.String()}))
 		}
-		severity := alert.Severity(k + 1)
-		at := slices.Concat(path, []any{severity.String()})
-		if !c.needs(l.Limit != nil, "limit", "a number", at) {
-			continue
-		}
-		clearAt := *l.Limit
-		if l.Clear != nil {
-			clearAt = *l.Clear
-		}
-		c.times(l.For, l.ClearFor, at)
-		r.levels = append(r.levels, level{severity: severity, limit: *l.Limit, clear: clearAt, hold: l.For.Milliseconds(), clearFor: l.ClearFor.Milliseconds()})
-		c.order(r, l.Clear != nil, at)
 	}
 	c.empty(r, path)
+}
+
+// level adds a level of a ladder, after those below it.
+func (c *compiler) level(l *levelFile, r *rule, severity alert.Severity, name *alert.Level, at []any) {
+	if !c.needs(l.Limit != nil, "limit", "a number", at) {
+		return
+	}
+	clearAt := *l.Limit
+	if l.Clear != nil {
+		clearAt = *l.Clear
+	}
+	c.times(l.For, l.ClearFor, at)
+	r.levels = append(r.levels, level{
+		severity: severity, name: name, limit: *l.Limit, clear: clearAt, hold: l.For.Milliseconds(), clearFor: l.ClearFor.Milliseconds(),
+	})
+	c.order(r, l.Clear != nil, at)
 }
 
 // needs reports a key that is missing; one that is there and faulty has been
@@ -348,14 +352,14 @@ func (c *compiler) order(r *rule, hasClear bool, path []any) {
 	low := &r.levels[n-2]
 	switch {
 	case s*high.limit < s*low.limit:
-		c.fault(fmt.Sprintf("limit %v is %s that of %s (%v)", high.limit, word, low.severity, low.limit),
+		c.fault(fmt.Sprintf("limit %v is %s that of %s (%v)", high.limit, word, low.title(), low.limit),
 			"a higher severity needs a limit that is reached later", slices.Concat(path, []any{"limit"})...)
 	case s*high.clear < s*low.clear:
 		at := "clear"
 		if !hasClear {
 			at = "limit"
 		}
-		c.fault(fmt.Sprintf("clears at %v, %s where %s clears (%v)", high.clear, word, low.severity, low.clear),
+		c.fault(fmt.Sprintf("clears at %v, %s where %s clears (%v)", high.clear, word, low.title(), low.clear),
 			"a higher severity has to clear first", slices.Concat(path, []any{at})...)
 	}
 }
@@ -574,10 +578,4 @@ func (c *compiler) overrides(i int, f *ruleFile, r *rule) {
 		variant.version = variant.hash()
 		r.overrides = append(r.overrides, override{where: place.where, rule: &variant})
 	}
-}
-
-// levelName is what a national ladder calls a level.
-type levelName struct {
-	text  telemetry.Text
-	color string
 }

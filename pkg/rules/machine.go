@@ -166,6 +166,8 @@ func (f *Fold) settle(s *series, m *machine, b *busyState, r *rule, t int64) {
 	case b.active == 0:
 		f.account.add(r, 0, -1)
 		f.tell(alert.Ended, s, b, r, t, x, was, "")
+	case r.levels[was-1].severity == r.levels[b.active-1].severity:
+		f.tell(alert.LevelChanged, s, b, r, t, x, b.active, "")
 	default:
 		f.tell(alert.SeverityChanged, s, b, r, t, x, b.active, "")
 	}

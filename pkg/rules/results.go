@@ -218,7 +218,8 @@ func (k *results) recall(b *telemetry.BoundSeries, r *rule, t int64) {
 func stands(a *alert.Alert, r *rule) *savedMachine {
 	active := 0
 	for i := range r.levels {
-		if r.levels[i].severity <= a.Severity {
+		l := &r.levels[i]
+		if l.severity < a.Severity || l.severity == a.Severity && (a.Level == nil || l.name == nil || l.name.Rank <= a.Level.Rank) {
 			active = i + 1
 		}
 	}
@@ -251,7 +252,7 @@ func (f *Fold) restoreChatter(a *alert.Alert, r *rule, name seriesName) {
 	last := a.Updated.UnixMilli()
 	f.chatter.by[chatterKey{r.id, r.version, name}] = &chatterState{
 		Last: last, Count: a.Activations, On: true, Raw: *a,
-		Told: &toldAlert{ID: a.ID, Start: a.Start, Onset: a.Onset, Severity: a.Severity, Limit: a.Limit, Peak: a.Peak, Message: a.Message},
+		Told: &toldAlert{ID: a.ID, Start: a.Start, Onset: a.Onset, Severity: a.Severity, Level: a.Level, Limit: a.Limit, Peak: a.Peak, Message: a.Message},
 	}
 	f.chatter.next = min(f.chatter.next, last+f.engine.chatter)
 }

@@ -43,8 +43,9 @@ type testSeries struct {
 type testStep struct {
 	At       time.Duration  `yaml:"at" doc:"time after start"`
 	Rule     string         `yaml:"rule" doc:"id of the rule; may be left away when only one is looked at"`
-	Alert    string         `yaml:"alert" doc:"raised, severity_changed, cleared, chattering or quiet"`
+	Alert    string         `yaml:"alert" doc:"raised, severity_changed, level_changed, cleared, chattering or quiet"`
 	Severity alert.Severity `yaml:"severity" doc:"afterwards"`
+	Level    string         `yaml:"level,text" doc:"level of a national ladder, when it is to be compared"`
 	Device   string         `yaml:"device" doc:"of the series, when it is to be compared"`
 	Value    *float64       `yaml:"value" doc:"the judged value, when it is to be compared"`
 	Reason   string         `yaml:"reason" doc:"why it ended other than by the value"`
@@ -320,6 +321,8 @@ func (s *testStep) differs(from int64, t *alert.Transition) string {
 		return "the step"
 	case a.Severity != s.Severity && s.Severity != alert.None:
 		return "the severity"
+	case s.Level != "" && (a.Level == nil || a.Level.ID != s.Level):
+		return "the level"
 	case s.Device != "" && a.Device != s.Device:
 		return "the device"
 	case s.Value != nil && math.Abs(a.Value-*s.Value) > 1e-6*max(1, math.Abs(*s.Value)):
@@ -336,6 +339,9 @@ func describeStep(from int64, t *alert.Transition) string {
 	a := &t.Alert
 	s := fmt.Sprintf("{at: %s, rule: %s, alert: %s, severity: %s, device: %s, value: %s",
 		time.Duration(t.Time.UnixMilli()-from)*time.Millisecond, a.Rule, t.Kind, a.Severity, a.Device, strconv.FormatFloat(a.Value, 'g', 6, 64))
+	if a.Level != nil {
+		s += ", level: " + a.Level.ID
+	}
 	if a.Reason != "" {
 		s += ", reason: " + a.Reason
 	}

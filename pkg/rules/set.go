@@ -71,6 +71,7 @@ type rule struct {
 	overrides      []override
 	places         []override // of the table that the limits are from
 	labels, links  map[string]string
+	procedure      string // address of what to do
 	cite           string
 	vi, en         *message
 }
@@ -190,6 +191,10 @@ func newSet(rules []*rule, env Env) *Set {
 		s.clock = s.clock || r.byClock()
 		s.byQuantity[quantity] = append(s.byQuantity[quantity], uint16(i))
 		said := []any{r.id, r.version, r.whereText(), r.labels, r.links, r.title, r.cite, r.vi.text, r.en.text}
+		said = append(said, r.procedure)
+		for k := range r.levels {
+			said = append(said, r.levels[k].name)
+		}
 		for k := range r.overrides {
 			o := &r.overrides[k]
 			said = append(said, o.where.String())
@@ -246,9 +251,11 @@ type RuleInfo struct {
 	Schedule string // when it judges, in words; "" always
 	Override int    // how many groups of series have limits of their own
 	Labels   map[string]string
-	Links    map[string]string
-	Source   string // where the limits come from
-	Position string // file:line:col
+
+	Procedure string // address of what to do; may be empty
+	Links     map[string]string
+	Source    string // where the limits come from
+	Position  string // file:line:col
 
 	Matched   int       // series that it watches now
 	Active    int       // alerts of it that are active
@@ -275,9 +282,8 @@ type LevelInfo struct {
 	Limit, Clear  float64
 	Low, ClearLow float64 // of a band; Limit and Clear are its upper ends then
 	For, ClearFor time.Duration
-	Is            []string       // of kind state
-	Name          telemetry.Text // of a national ladder's level
-	Color         string         // #rrggbb; may be empty
+	Is            []string     // of kind state
+	Level         *alert.Level // of a national ladder; nil: it has no name
 }
 
 // Rules describes the rules, sorted by id.
@@ -293,7 +299,7 @@ func (r *rule) info() RuleInfo {
 	info := RuleInfo{
 		ID: r.id, Version: r.version, Title: r.title, Kind: r.kind, Quantity: r.quantity, Unit: r.judgedUnit(r.unit),
 		Where: r.whereText(), Judges: r.judges(), Schedule: r.schedule.String(), Override: len(r.overrides),
-		Labels: r.labels, Links: r.links, Source: r.cite, Position: r.pos.String(), ByClock: r.byClock(), BuiltIn: r.builtIn(),
+		Labels: r.labels, Procedure: r.procedure, Links: r.links, Source: r.cite, Position: r.pos.String(), ByClock: r.byClock(), BuiltIn: r.builtIn(),
 	}
 	if r.expr != nil {
 		info.Query, info.Every = r.expr.Query, ms(r.expr.Every)
@@ -303,7 +309,7 @@ func (r *rule) info() RuleInfo {
 		li := LevelInfo{
 			Severity: l.severity, Limit: l.limit, Clear: l.clear, Low: l.low, ClearLow: l.clearLow,
 			For: time.Duration(l.hold) * time.Millisecond, ClearFor: time.Duration(l.clearFor) * time.Millisecond,
-			Name: l.name.text, Color: l.name.color,
+			Level: l.name,
 		}
 		for _, m := range l.is {
 			li.Is = append(li.Is, m.String())

@@ -1,6 +1,7 @@
 package rules
 
 import (
+	"cmp"
 	"fmt"
 	"math"
 	"regexp"
@@ -57,20 +58,30 @@ type ladderTableFile struct {
 	Source   string                 `yaml:"source" doc:"where the limits come from"`
 	Quantity string                 `yaml:"quantity" doc:"what the limits are of; empty for an index"`
 	Below    bool                   `yaml:"below" doc:"the levels are reached downward" default:"false"`
-	Levels   map[string]nameFile    `yaml:"levels" doc:"names and colours, by severity"`
-	Limits   *ladderFile            `yaml:"limits" doc:"for the series that have none of their own below"`
+	Levels   map[string]nameFile    `yaml:"levels" doc:"names and colours of the levels. Each is named by its severity; or, where the ladder has more levels than there are severities, by a word or number of its own, and then it says its severity and rank"`
+	Limits   map[string]levelFile   `yaml:"limits" doc:"by level, for the series that have none of their own below"`
 	At       []ladderTablePlaceFile `yaml:"at" doc:"limits of single places"`
 }
 
 type nameFile struct {
-	Name  telemetry.Text `yaml:"name" doc:"what the level is called"`
-	Color string         `yaml:"color" doc:"its colour" example:"#ff7e00"`
+	Name     telemetry.Text  `yaml:"name" doc:"what the level is called"`
+	Color    string          `yaml:"color" doc:"its colour" example:"#ff7e00"`
+	Severity *alert.Severity `yaml:"severity" doc:"severity of its alerts; several levels may share one. Not said of a level that is named by its severity"`
+	Rank     int             `yaml:"rank" doc:"its place in the ladder, 1 the lowest; needed when severity is"`
 }
 
 type ladderTablePlaceFile struct {
-	Name   string     `yaml:"name" doc:"the place, for people"`
-	Where  whereFile  `yaml:"where" doc:"its series"`
-	Limits ladderFile `yaml:",inline"`
+	Name   string               `yaml:"name" doc:"the place, for people"`
+	Where  whereFile            `yaml:"where" doc:"its series"`
+	Limits map[string]levelFile `yaml:"limits" doc:"by level; those that are named by their severity may stand here without limits:"`
+	Own    severitiesFile       `yaml:",inline"`
+}
+
+type severitiesFile struct {
+	Info      *levelFile `yaml:"info"`
+	Warning   *levelFile `yaml:"warning"`
+	Critical  *levelFile `yaml:"critical"`
+	Emergency *levelFile `yaml:"emergency"`
 }
 
 type indexFile struct {
@@ -139,48 +150,122 @@ func (c *compiler) ladderTable(f ladderTableFile, path []any) *ladderTable {
 		c.fault(fmt.Sprintf("unknown quantity %.60q", f.Quantity), c.quantityHint(f.Quantity), slices.Concat(path, []any{"quantity"})...)
 	}
 	t := &ladderTable{quantity: f.Quantity, below: f.Below}
-	names := map[alert.Severity]levelName{}
-	for _, key := range keys(f.Levels) {
-		at := slices.Concat(path, []any{"levels", key})
-		s, ok := alert.ParseSeverity(key)
-		if !ok {
-			c.fault(fmt.Sprintf("%.40q is no severity", key), strictyaml.Meant(key, []string{"info", "warning", "critical", "emergency"}), at...)
-		}
-		n := f.Levels[key]
-		if !colorPattern.MatchString(n.Color) && n.Color != "" {
-			c.fault(fmt.Sprintf("%.40q is no colour", n.Color), "write #rrggbb in small letters", slices.Concat(at, []any{"color"})...)
-		}
-		names[s] = levelName{n.Name, n.Color}
-	}
+	names := c.levelNames(f.Levels, slices.Concat(path, []any{"levels"}))
 	shape := isAbove
 	if f.Below {
 		shape = isBelow
 	}
-	read := func(l *ladderFile, at []any) *rule {
-		r := &rule{shape: shape}
-		if l.From != "" {
-			c.fault("a table cannot take its limits from another", "", slices.Concat(at, []any{"from"})...)
-			return r
-		}
-		c.ladder(l, r, at)
-		for i := range r.levels {
-			r.levels[i].name = names[r.levels[i].severity]
-		}
-		return r
-	}
 	if f.Limits != nil {
-		t.levels = read(f.Limits, slices.Concat(path, []any{"limits"})).levels
+		r := &rule{shape: shape}
+		c.namedLevels(f.Limits, names, r, slices.Concat(path, []any{"limits"}))
+		t.levels = r.levels
 	}
 	for k := range f.At {
 		at := slices.Concat(path, []any{"at", k})
-		o := override{where: c.where(&f.At[k].Where, slices.Concat(at, []any{"where"})...)}
+		p := &f.At[k]
+		o := override{where: c.where(&p.Where, slices.Concat(at, []any{"where"})...), rule: &rule{shape: shape}}
 		if o.where.String() == "" {
 			c.fault("nothing says for which series", "write where: {site: ...}, or device, labels ...", at...)
 		}
-		o.rule = read(&f.At[k].Limits, at)
+		if p.Limits != nil {
+			c.namedLevels(p.Limits, names, o.rule, slices.Concat(at, []any{"limits"}))
+		}
+		for i, l := range []*levelFile{p.Own.Info, p.Own.Warning, p.Own.Critical, p.Own.Emergency} {
+			if l != nil {
+				s := alert.Severity(i + 1)
+				c.level(l, o.rule, s, names[s.String()].level, slices.Concat(at, []any{s.String()}))
+			}
+		}
+		if len(o.rule.levels) == 0 {
+			c.fault("the place has no limits", "write warning: {limit: ...}", at...)
+		}
 		t.at = append(t.at, o)
 	}
 	return t
+}
+
+// namedLevel is a level that a ladder names.
+type namedLevel struct {
+	severity alert.Severity
+	level    *alert.Level
+}
+
+// levelNames reads the levels of a ladder.
+func (c *compiler) levelNames(list map[string]nameFile, path []any) map[string]namedLevel {
+	names := map[string]namedLevel{}
+	ranks := map[int]string{}
+	if len(list) > maxLevels {
+		c.fault(fmt.Sprintf("%d levels; at most %d", len(list), maxLevels), "", path...)
+	}
+	for _, id := range keys(list) {
+		at := slices.Concat(path, []any{id})
+		n := list[id]
+		s, bySeverity := alert.ParseSeverity(id)
+		rank := int(s)
+		switch {
+		case bySeverity && (n.Severity != nil || n.Rank != 0):
+			c.fault("a level that is named by its severity has no other severity or rank", "", at...)
+		case !bySeverity && (n.Severity == nil || *n.Severity == alert.None):
+			c.fault(fmt.Sprintf("nothing says the severity of level %.40q", id), "write severity: info, warning, critical or emergency", at...)
+			continue
+		case !bySeverity && n.Rank < 1:
+			c.fault(fmt.Sprintf("nothing says the place of level %.40q in the ladder", id), "write rank: and a number, 1 for the lowest level", at...)
+			continue
+		case !bySeverity:
+			s, rank = *n.Severity, n.Rank
+		}
+		if other, taken := ranks[rank]; taken {
+			c.fault(fmt.Sprintf("%.40q has the rank %d already", other, rank), "each level has a place of its own", at...)
+		}
+		ranks[rank] = id
+		if !colorPattern.MatchString(n.Color) && n.Color != "" {
+			c.fault(fmt.Sprintf("%.40q is no colour", n.Color), "write #rrggbb in small letters", slices.Concat(at, []any{"color"})...)
+		}
+		if len(id) > telemetry.MaxNameLen {
+			c.fault(fmt.Sprintf("longer than %d bytes", telemetry.MaxNameLen), "", at...)
+		}
+		names[id] = namedLevel{s, &alert.Level{ID: id, Rank: rank, Name: n.Name, Color: n.Color}}
+	}
+	for _, id := range keys(names) {
+		for _, other := range names {
+			if n := names[id]; n.level.Rank > other.level.Rank && n.severity < other.severity {
+				c.fault(fmt.Sprintf("is less severe than %.40q, which is below it", other.level.ID), "a higher rank has at least the severity of those below", slices.Concat(path, []any{id})...)
+				break
+			}
+		}
+	}
+	return names
+}
+
+// namedLevels reads limits by level, lowest first.
+func (c *compiler) namedLevels(limits map[string]levelFile, names map[string]namedLevel, r *rule, path []any) {
+	ids := keys(limits)
+	find := func(id string) (n namedLevel, ok bool) {
+		if n, ok = names[id]; !ok {
+			n.severity, ok = alert.ParseSeverity(id) // without a name
+			n.level = nil
+		}
+		return n, ok
+	}
+	rank := func(id string) int {
+		n, _ := find(id)
+		if n.level != nil {
+			return n.level.Rank
+		}
+		return int(n.severity)
+	}
+	slices.SortStableFunc(ids, func(a, b string) int { return cmp.Compare(rank(a), rank(b)) })
+	for _, id := range ids {
+		at := slices.Concat(path, []any{id})
+		n, ok := find(id)
+		if !ok {
+			c.fault(fmt.Sprintf("the ladder names no level %.40q", id), strictyaml.Meant(id, keys(names)), at...)
+			continue
+		}
+		l := limits[id]
+		c.level(&l, r, n.severity, n.level, at)
+	}
+	c.empty(r, path)
 }
 
 // fromTable gives the rule the limits of a table.

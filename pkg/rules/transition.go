@@ -28,7 +28,7 @@ func (f *Fold) describe(kind alert.Kind, s *series, b *busyState, r *rule, t int
 		Start: at(b.start), Onset: at(b.onset), Updated: at(t), Reason: reason,
 		Site: s.bound.Site, Edge: edge, Device: s.bound.Device, Point: s.bound.Point,
 		Quantity: s.bound.Quantity, Unit: r.judgedUnit(s.bound.Unit), Labels: joinLabels(r, s.bound.Labels),
-		Value: x, Peak: b.peak, Limit: r.limitAt(l, x),
+		Value: x, Peak: b.peak, Limit: r.limitAt(l, x), Level: l.name, Procedure: r.procedure, Links: r.links,
 	}
 	switch {
 	case r.ages():
@@ -39,8 +39,8 @@ func (f *Fold) describe(kind alert.Kind, s *series, b *busyState, r *rule, t int
 			a.Labels["state"] = s.text
 		}
 	}
-	if l.name.color != "" {
-		a.Labels["color"] = l.name.color
+	if l.name != nil && l.name.Color != "" {
+		a.Labels["color"] = l.name.Color
 	}
 	if kind == alert.Ended {
 		a.State = alert.Cleared
@@ -89,7 +89,7 @@ func (r *rule) write(m *message, a *alert.Alert, s *series, l *level, lang strin
 		Edge: a.Edge, Device: a.Device, Point: a.Point, Quantity: r.label.In(lang), Rule: r.id, Severity: m.lang.severity(a.Severity),
 		Value: m.lang.number(a.Value, r.decimals), Peak: m.lang.number(a.Peak, r.decimals), Limit: m.lang.limit(a.Limit),
 		Last: m.lang.number(s.value, r.decimals),
-		Unit: telemetry.UnitSymbol(a.Unit), Labels: a.Labels, Level: l.name.text.In(lang), Group: s.bound.Device,
+		Unit: telemetry.UnitSymbol(a.Unit), Labels: a.Labels, Group: s.bound.Device,
 	}
 	switch {
 	case r.ages():
@@ -103,6 +103,9 @@ func (r *rule) write(m *message, a *alert.Alert, s *series, l *level, lang strin
 		d.Value, d.Peak = m.lang.number(a.Value, 0), m.lang.number(a.Peak, 0)
 	case r.kind == Several, r.kind == Fewer:
 		d.Value, d.Peak = m.lang.number(a.Value, 0), m.lang.number(a.Peak, 0)
+	}
+	if l.name != nil {
+		d.Level = l.name.Name.In(lang)
 	}
 	if d.Level == "" {
 		d.Level = d.Severity
