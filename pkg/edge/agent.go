@@ -23,6 +23,7 @@ import (
 	"github.com/langbiang/langbiang/pkg/buffer"
 	"github.com/langbiang/langbiang/pkg/clock"
 	"github.com/langbiang/langbiang/pkg/driver"
+	"github.com/langbiang/langbiang/pkg/framelog"
 	"github.com/langbiang/langbiang/pkg/uplink"
 	"github.com/langbiang/langbiang/pkg/wire"
 )
@@ -92,14 +93,14 @@ func Open(plan *Plan, version string, logger *slog.Logger) (a *Agent, err error)
 	if err != nil {
 		return a, fmt.Errorf("log %s: %w", dir, err)
 	}
-	end := endOf(a.log)
+	end := framelog.EndOf(a.log)
 	source := plan.Clock
 	if source == nil {
 		if source, err = clock.System(); err != nil {
 			return a, fmt.Errorf("clock: %w", err)
 		}
 	}
-	a.clock = clock.New(source, clock.Options{TrustAlways: cfg.Clock.Trust == "always", Floor: end.watermark})
+	a.clock = clock.New(source, clock.Options{TrustAlways: cfg.Clock.Trust == "always", Floor: end.Watermark})
 	if a.boots, err = newBootTimes(a.log, a.clock, end); err != nil {
 		return a, err
 	}
@@ -107,7 +108,7 @@ func Open(plan *Plan, version string, logger *slog.Logger) (a *Agent, err error)
 	if t := a.clock.Now(); t.Trusted {
 		now = t.Ms
 	}
-	begun, err := beginEpoch(a.log, now, logger)
+	begun, err := framelog.Begin(a.log, now, logger)
 	if err != nil {
 		return a, err
 	}
@@ -118,11 +119,11 @@ func Open(plan *Plan, version string, logger *slog.Logger) (a *Agent, err error)
 	a.maintenance = newMaintenance(a.log, logger)
 	a.collect.maintenance, a.collect.hardware = a.maintenance, a.hardware
 	a.totals = newTotals(a.log, logger)
-	a.recorder, err = newRecorder(a.log, a.collect, first.schema, a.totals, begun, end.pos, a.clock.BootID(), logger)
+	a.recorder, err = newRecorder(a.log, a.collect, first.schema, a.totals, begun, end.Pos, a.clock.BootID(), logger)
 	if err != nil {
 		return a, err
 	}
-	a.collect.begin(end.watermark)
+	a.collect.begin(end.Watermark)
 	for i := range plan.Connections {
 		if err := a.open(&plan.Connections[i]); err != nil {
 			return a, err
@@ -162,7 +163,7 @@ func (a *Agent) Close() error {
 // moment for the uplink to send it.
 func (a *Agent) Run(ctx context.Context) error {
 	a.logger.Info("agent starts", "edge", a.plan.Config.Edge.ID, "devices", len(a.plan.Devices),
-		"connections", len(a.drivers), "epoch", a.recorder.epoch.String())
+		"connections", len(a.drivers), "epoch", a.recorder.Epoch.String())
 	for _, id := range slices.Sorted(maps.Keys(a.plan.Disabled)) {
 		a.logger.Warn("device disabled", "device", id, "err", a.plan.Disabled[id].Error())
 	}
@@ -226,7 +227,7 @@ func (a *Agent) drain() {
 	for {
 		st := a.uplink.Status()
 		last, ok := a.log.Last()
-		if !ok || !st.Connected || st.Refusal != wire.StatusOK || st.Sent == toWire(last) {
+		if !ok || !st.Connected || st.Refusal != wire.StatusOK || st.Sent == framelog.ToWire(last) {
 			return
 		}
 		select {

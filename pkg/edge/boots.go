@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"slices"
 	"sync"
+
+	"github.com/langbiang/langbiang/pkg/framelog"
 )
 
 // bootsKey is where the offsets of boots stand in the log's small values.
@@ -59,7 +61,7 @@ type bootTime struct {
 // newBootTimes reads what earlier starts knew. end is where the log ended: when
 // that was in the time of another boot, nobody will ever know its true time, and
 // its end is noted for an estimate.
-func newBootTimes(log bootLog, c bootClock, end logEnd) (*bootTimes, error) {
+func newBootTimes(log bootLog, c bootClock, end framelog.End) (*bootTimes, error) {
 	b := &bootTimes{log: log, clock: c}
 	if data, ok := log.Meta(bootsKey); ok {
 		if err := json.Unmarshal(data, &b.known); err != nil {
@@ -67,13 +69,13 @@ func newBootTimes(log bootLog, c bootClock, end logEnd) (*bootTimes, error) {
 		}
 	}
 	_, trusted := c.OffsetOfBoot()
-	b.open = !trusted || end.untimed != 0 || slices.ContainsFunc(b.known, func(t bootTime) bool { return t.Offset == nil })
-	if end.untimed == 0 || end.boot == c.BootID() {
+	b.open = !trusted || end.Untimed != 0 || slices.ContainsFunc(b.known, func(t bootTime) bool { return t.Offset == nil })
+	if end.Untimed == 0 || end.Boot == c.BootID() {
 		return b, nil
 	}
-	name := hex.EncodeToString(end.boot[:])
+	name := hex.EncodeToString(end.Boot[:])
 	if b.find(name) == nil {
-		t := bootTime{Boot: name, Estimated: true, End: end.untimed}
+		t := bootTime{Boot: name, Estimated: true, End: end.Untimed}
 		if b.keep(t) != nil {
 			b.known = append(b.known, t) // the disk refuses: it goes along with the next
 		}

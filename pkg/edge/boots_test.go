@@ -6,6 +6,8 @@ import (
 	"maps"
 	"math/rand/v2"
 	"testing"
+
+	"github.com/langbiang/langbiang/pkg/framelog"
 )
 
 // memoryMeta are the small values of a log; a failing disk refuses them.
@@ -36,7 +38,7 @@ type machine struct {
 	boot  byte
 	began int64 // true time at which this boot began
 	told  bool
-	end   logEnd
+	end   framelog.End
 	boots *bootTimes
 }
 
@@ -66,10 +68,10 @@ func (m *machine) switchOn(off int64) {
 func (m *machine) record(d int64) {
 	m.now += d
 	if m.told {
-		m.end = logEnd{watermark: m.now}
+		m.end = framelog.End{Watermark: m.now}
 		return
 	}
-	m.end = logEnd{boot: m.BootID(), untimed: m.now - m.began}
+	m.end = framelog.End{Boot: m.BootID(), Untimed: m.now - m.began}
 }
 
 // learn lets the clock be known.

@@ -15,6 +15,7 @@ import (
 	"github.com/langbiang/langbiang/pkg/buffer"
 	"github.com/langbiang/langbiang/pkg/clock"
 	"github.com/langbiang/langbiang/pkg/driver"
+	"github.com/langbiang/langbiang/pkg/framelog"
 	"github.com/langbiang/langbiang/pkg/wire"
 )
 
@@ -87,7 +88,7 @@ func BenchmarkDiskOfAThousandPoints(b *testing.B) {
 	const began = 1_760_000_000_000
 	fc := &fakeClock{Time: clock.Time{Ms: began, Trusted: true}}
 	c := newCollector(newLayout(&Plan{Devices: devices}), fc, quiet)
-	begun, err := beginEpoch(log, 0, quiet)
+	begun, err := framelog.Begin(log, 0, quiet)
 	if err != nil {
 		b.Fatal(err)
 	}

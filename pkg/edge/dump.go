@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/langbiang/langbiang/pkg/buffer"
+	"github.com/langbiang/langbiang/pkg/framelog"
 	"github.com/langbiang/langbiang/pkg/telemetry"
 	"github.com/langbiang/langbiang/pkg/wire"
 )
@@ -38,7 +39,7 @@ func (d *dumper) schema(h wire.Hash) (*telemetry.Schema, error) {
 func (d *dumper) frame(r buffer.Record, pos wire.Pos) (line dumpedFrame, ok bool) {
 	line = dumpedFrame{Epoch: pos.Epoch.String(), Start: pos.Epoch.Start, Seq: pos.Seq, Readings: []dumpedReading{}}
 	if r.Missing != nil {
-		line.Missing = &queueGap{toWire(r.Missing.After).String(), toWire(r.Missing.Next).String()}
+		line.Missing = &queueGap{framelog.ToWire(r.Missing.After).String(), framelog.ToWire(r.Missing.Next).String()}
 	}
 	f := &d.f
 	err := d.dec.DecodeFrame(r.Payload, f)

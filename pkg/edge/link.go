@@ -8,48 +8,10 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
-	"github.com/langbiang/langbiang/pkg/buffer"
+	"github.com/langbiang/langbiang/pkg/framelog"
 	"github.com/langbiang/langbiang/pkg/uplink"
 	"github.com/langbiang/langbiang/pkg/wire"
 )
-
-// logPart shows the log to the uplink, which must not know package buffer.
-type logPart struct{ *buffer.Log }
-
-// UplinkLog shows an edge's log to its uplink.
-func UplinkLog(l *buffer.Log) uplink.Log { return logPart{l} }
-
-func toWire(p buffer.Pos) wire.Pos {
-	if p.IsZero() {
-		return wire.Pos{}
-	}
-	return wire.Pos{Epoch: wire.EpochFrom(p.Epoch), Seq: p.Seq}
-}
-
-func fromWire(p wire.Pos) buffer.Pos {
-	if p == (wire.Pos{}) {
-		return buffer.Pos{}
-	}
-	return buffer.Pos{Epoch: p.Epoch.Bytes(), Seq: p.Seq}
-}
-
-func (l logPart) Read(after wire.Pos, max int, fn func(uplink.Record) error) error {
-	return l.Log.Read(fromWire(after), max, func(r buffer.Record) error {
-		return fn(uplink.Record{Pos: toWire(r.Pos), Payload: r.Payload, Unsure: r.Unsure})
-	})
-}
-
-func (l logPart) Oldest() (wire.Pos, bool) {
-	p, ok := l.Log.Oldest()
-	return toWire(p), ok
-}
-
-func (l logPart) Last() (wire.Pos, bool) {
-	p, ok := l.Log.Last()
-	return toWire(p), ok
-}
-
-func (l logPart) SetSafe(p wire.Pos) { l.Log.SetSafe(fromWire(p)) }
 
 // newUplink makes the uplink of the agent.
 func (a *Agent) newUplink(version string) (*uplink.Uplink, error) {
@@ -59,7 +21,7 @@ func (a *Agent) newUplink(version string) (*uplink.Uplink, error) {
 		address = "mqtt://127.0.0.1:1" // of simulated devices: it does not run
 	}
 	u, err := uplink.New(uplink.Config{
-		URL: address, Edge: cfg.Edge.ID, Epoch: a.recorder.epoch, Logger: a.logger, Metrics: a.metrics,
+		URL: address, Edge: cfg.Edge.ID, Epoch: a.recorder.Epoch, Logger: a.logger, Metrics: a.metrics,
 		Hello: func(h *wire.Hello) {
 			t := a.clock.Now()
 			h.Site, h.Version, h.Platform = cfg.Edge.Site, version, runtime.GOOS+"/"+runtime.GOARCH
@@ -88,7 +50,7 @@ func (a *Agent) newUplink(version string) (*uplink.Uplink, error) {
 			a.collect.watch(b)
 			a.bands.Store(id)
 		},
-	}, logPart{a.log})
+	}, framelog.Of(a.log))
 	if err != nil {
 		return nil, fmt.Errorf("hub.url: %w", err)
 	}

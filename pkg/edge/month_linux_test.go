@@ -28,6 +28,7 @@ import (
 	"github.com/langbiang/langbiang/pkg/bus"
 	"github.com/langbiang/langbiang/pkg/clock"
 	"github.com/langbiang/langbiang/pkg/driver"
+	"github.com/langbiang/langbiang/pkg/framelog"
 	"github.com/langbiang/langbiang/pkg/ingest"
 	"github.com/langbiang/langbiang/pkg/profile"
 	"github.com/langbiang/langbiang/pkg/telemetry"
@@ -279,7 +280,7 @@ func month(b *testing.B, link string, span time.Duration, goal float64) {
 	begin := time.Now().Add(-span - time.Minute).Truncate(time.Second).UnixMilli()
 	now.ms.Store(begin)
 	collect := newCollector(newLayout(&Plan{Devices: g.devices}), now, silent)
-	begun, err := beginEpoch(log, 0, silent)
+	begun, err := framelog.Begin(log, 0, silent)
 	if err != nil {
 		b.Fatal(err)
 	}
@@ -289,10 +290,10 @@ func month(b *testing.B, link string, span time.Duration, goal float64) {
 	}
 	collect.begin(0)
 	u, err := uplink.New(uplink.Config{
-		URL: "mqtts://" + broker.Addr(), TLS: edgeTLS, Edge: "lac-duong-01", Epoch: begun.epoch,
+		URL: "mqtts://" + broker.Addr(), TLS: edgeTLS, Edge: "lac-duong-01", Epoch: begun.Epoch,
 		SendEvery: p.send / hurried, AckWithin: p.ackWithin / hurried, KeepAlive: p.keepAlive / hurried, Snapshot: r.values.append, SnapshotEvery: p.snapshot / hurried, BehindFrames: p.behind,
 		Hello: func(h *wire.Hello) { h.Schema, h.SendEvery = r.schema.Load().Key, uint32(p.period.Milliseconds()) },
-	}, logPart{log})
+	}, framelog.Of(log))
 	if err != nil {
 		b.Fatal(err)
 	}

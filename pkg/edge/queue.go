@@ -15,6 +15,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/langbiang/langbiang/pkg/buffer"
+	"github.com/langbiang/langbiang/pkg/framelog"
 	"github.com/langbiang/langbiang/pkg/internal/settings"
 	"github.com/langbiang/langbiang/pkg/telemetry"
 	"github.com/langbiang/langbiang/pkg/wire"
@@ -104,7 +105,7 @@ func queueOf(ctx context.Context, plan *Plan) (*queue, error) {
 	q := &queue{
 		Dir: dir, Frames: st.Frames, Bytes: st.Bytes, MaxBytes: int64(plan.Config.Buffer.MaxSize), Segments: st.Segments,
 		Oldest: instant(st.OldestTime), Newest: instant(st.NewTime),
-		First: toWire(st.Oldest).String(), Last: toWire(st.Newest).String(), Safe: toWire(st.Safe).String(),
+		First: framelog.ToWire(st.Oldest).String(), Last: framelog.ToWire(st.Newest).String(), Safe: framelog.ToWire(st.Safe).String(),
 		Gaps: []queueGap{}, Aside: st.Aside, MetaError: st.MetaError,
 	}
 	if q.Unsafe, err = v.Unsafe(); err != nil {
@@ -115,7 +116,7 @@ func queueOf(ctx context.Context, plan *Plan) (*queue, error) {
 		return nil, err
 	}
 	for _, g := range gaps {
-		q.Gaps = append(q.Gaps, queueGap{toWire(g.After).String(), toWire(g.Next).String()})
+		q.Gaps = append(q.Gaps, queueGap{framelog.ToWire(g.After).String(), framelog.ToWire(g.Next).String()})
 	}
 	var s status
 	// An agent that may not be asked, or of another version, is none to us: the
@@ -202,7 +203,7 @@ func verifyQueue(w io.Writer, plan *Plan) error {
 		}
 		bad++
 		_, err := fmt.Fprintf(w, "%s: damaged: %s; %s of it can be read, after %s, up to %s\n", r.File,
-			strings.TrimPrefix(r.Err.Error(), "corrupt: "), settings.Count(int(r.Readable), "frame"), toWire(r.First), toWire(r.Last))
+			strings.TrimPrefix(r.Err.Error(), "corrupt: "), settings.Count(int(r.Readable), "frame"), framelog.ToWire(r.First), framelog.ToWire(r.Last))
 		return err
 	})
 	if err != nil {
@@ -299,11 +300,11 @@ func dumpQueue(w io.Writer, plan *Plan, f *dumpFilter) error {
 	if err != nil {
 		return err
 	}
-	safe := toWire(v.Stats().Safe)
+	safe := framelog.ToWire(v.Stats().Safe)
 	d := &dumper{view: v, filter: f, schemas: map[wire.Hash]*telemetry.Schema{}, dec: wire.NewDecoder()}
 	out := json.NewEncoder(w)
 	return v.Read(func(r buffer.Record) error {
-		pos := toWire(r.Pos)
+		pos := framelog.ToWire(r.Pos)
 		if f.unsafe && pos.SameLine(safe) && pos.Compare(safe) <= 0 {
 			return nil
 		}

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/langbiang/langbiang/pkg/buffer"
+	"github.com/langbiang/langbiang/pkg/framelog"
 	"github.com/langbiang/langbiang/pkg/telemetry"
 	"github.com/langbiang/langbiang/pkg/wire"
 )
@@ -21,7 +22,7 @@ type recorder struct {
 	collect *collector
 	encoder *wire.Encoder
 	logger  *slog.Logger
-	epochStart
+	framelog.Start
 	prev    wire.Pos // goes into the first frame
 	schema  atomic.Pointer[buffer.Attachment]
 	boot    [16]byte
@@ -36,10 +37,10 @@ type recorder struct {
 	frames, readings, lost, urgent atomic.Uint64
 }
 
-func newRecorder(log *buffer.Log, collect *collector, schema *telemetry.Schema, totals *totals, begun epochStart, prev wire.Pos, boot [16]byte, logger *slog.Logger) (*recorder, error) {
+func newRecorder(log *buffer.Log, collect *collector, schema *telemetry.Schema, totals *totals, begun framelog.Start, prev wire.Pos, boot [16]byte, logger *slog.Logger) (*recorder, error) {
 	r := &recorder{
 		log: log, collect: collect, encoder: wire.NewEncoder(schema), logger: logger, totals: totals,
-		epochStart: begun, prev: prev, boot: boot,
+		Start: begun, prev: prev, boot: boot,
 		values: newLastValues(schema), changes: make(chan change),
 	}
 	if err := r.describe(schema); err != nil {
@@ -155,7 +156,7 @@ func (r *recorder) cut(quiet time.Duration) error {
 // store writes the frame to the log, in several parts when it is too large for
 // one message.
 func (r *recorder) store(f *wire.Frame) error {
-	f.Epoch, f.Seq, f.Prev = r.epoch, r.seq+1, wire.Pos{}
+	f.Epoch, f.Seq, f.Prev = r.Epoch, r.seq+1, wire.Pos{}
 	if f.Seq == 1 {
 		f.Prev = r.prev
 	}
@@ -228,8 +229,8 @@ func (r *recorder) commit() {
 	if err != nil {
 		return
 	}
-	if r.unsaved && r.save(r.log) == nil {
-		r.unsaved = false
+	if r.Unsaved && r.Save(r.log) == nil {
+		r.Unsaved = false
 	}
 	r.totals.flush()
 	r.collect.commit(upTo)

@@ -188,7 +188,7 @@ func addressOf(src driver.Source) string {
 
 // status returns how the agent stands. Safe for concurrent use.
 func (a *Agent) status(only string) status {
-	s := status{Edge: a.plan.Config.Edge.ID, Simulated: a.plan.Simulated, Agent: &agentStatus{Version: a.version, Epoch: a.recorder.epoch.String(), Started: a.started}}
+	s := status{Edge: a.plan.Config.Edge.ID, Simulated: a.plan.Simulated, Agent: &agentStatus{Version: a.version, Epoch: a.recorder.Epoch.String(), Started: a.started}}
 	t := a.clock.Now()
 	s.Agent.Clock.Now, s.Agent.Clock.Trusted, s.Agent.Clock.Era = time.UnixMilli(t.Ms), t.Trusted, t.Era
 	up, hub := a.uplink.Status(), &s.Agent.Hub

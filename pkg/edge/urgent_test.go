@@ -10,6 +10,7 @@ import (
 
 	"github.com/langbiang/langbiang/pkg/buffer"
 	"github.com/langbiang/langbiang/pkg/driver"
+	"github.com/langbiang/langbiang/pkg/framelog"
 	"github.com/langbiang/langbiang/pkg/telemetry"
 	"github.com/langbiang/langbiang/pkg/wire"
 )
@@ -128,7 +129,7 @@ func TestUrgentReadingsAreSentAndCommittedAtOnce(t *testing.T) {
 		d := testDevice("gate", "flood", "level")
 		d.Points[0].Urgent = true
 		c, fc := testCollector(t, 1_760_000_000_000, d)
-		begun, err := beginEpoch(log, 0, slog.New(slog.DiscardHandler))
+		begun, err := framelog.Begin(log, 0, slog.New(slog.DiscardHandler))
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -49,8 +49,12 @@ type Config struct {
 	User     string
 	Password string
 	TLS      *tls.Config // nil: the system's, for mqtts
-	Edge     string
-	Epoch    wire.Epoch // the current one; its instance is the edge's
+	// Publish takes messages in place of a connection, for a log that stands in the
+	// hub's own process; URL is then empty, and what the hub says comes by
+	// [Uplink.Deliver]. It owns the payload and must not block.
+	Publish func(kind string, payload []byte)
+	Edge    string
+	Epoch   wire.Epoch // the current one; its instance is the edge's
 	// MaxRate bounds what is sent, in bytes per second on the link, its headers
 	// estimated; 0: no bound. Snapshots and hellos do not wait for it, but are paid for.
 	MaxRate int64
@@ -108,14 +112,10 @@ type Config struct {
 var ErrConfig = errors.New("uplink: configuration")
 
 func (c *Config) check() error {
-	u, err := url.Parse(c.URL)
-	if err != nil || u.Host == "" {
-		return fmt.Errorf("%w: hub address %q; write mqtt://HOST:1883 or mqtts://HOST:8883", ErrConfig, c.URL)
-	}
-	switch u.Scheme {
-	case "mqtt", "tcp", "mqtts", "ssl":
-	default:
-		return fmt.Errorf("%w: hub address %q begins with %s://; write mqtt:// or mqtts://", ErrConfig, c.URL, u.Scheme)
+	if c.Publish == nil {
+		if err := checkURL(c.URL); err != nil {
+			return err
+		}
 	}
 	if !wire.ValidEdge(c.Edge) {
 		return fmt.Errorf("%w: edge id %q; write 1 to %d of a-z, 0-9 and -", ErrConfig, c.Edge, wire.MaxEdgeID)
@@ -148,6 +148,18 @@ func (c *Config) check() error {
 		c.Logger = slog.New(slog.DiscardHandler)
 	}
 	return nil
+}
+
+func checkURL(hub string) error {
+	u, err := url.Parse(hub)
+	if err != nil || u.Host == "" {
+		return fmt.Errorf("%w: hub address %q; write mqtt://HOST:1883 or mqtts://HOST:8883", ErrConfig, hub)
+	}
+	switch u.Scheme {
+	case "mqtt", "tcp", "mqtts", "ssl":
+		return nil
+	}
+	return fmt.Errorf("%w: hub address %q begins with %s://; write mqtt:// or mqtts://", ErrConfig, hub, u.Scheme)
 }
 
 // answerWithin is how long an acknowledgement of frames is waited for at first.

@@ -1,6 +1,7 @@
 package uplink
 
 import (
+	"bytes"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -23,7 +24,8 @@ type Uplink struct {
 	metrics *metrics
 
 	flush chan struct{}
-	tls   *tls.Config // nil: the MQTT client's own
+	acks  chan wire.Ack // that have arrived
+	tls   *tls.Config   // nil: the MQTT client's own
 
 	mu     sync.Mutex
 	status Status
@@ -49,7 +51,7 @@ func New(cfg Config, log Log) (*Uplink, error) {
 	if err != nil {
 		return nil, err
 	}
-	u := &Uplink{cfg: cfg, log: log, metrics: m, flush: make(chan struct{}, 1)}
+	u := &Uplink{cfg: cfg, log: log, metrics: m, flush: make(chan struct{}, 1), acks: make(chan wire.Ack, 64)}
 	if cfg.TLS != nil && cfg.TLS.ClientSessionCache == nil {
 		// A link that comes and goes need not show all certificates each time.
 		u.tls = cfg.TLS.Clone()
@@ -84,7 +86,7 @@ func (u *Uplink) Run(ctx context.Context) error {
 	client := fmt.Sprintf("%s-%08x", u.cfg.Edge, rand.Uint32())
 	pauses := newBackoff(u.cfg.MaxBackoff)
 	for ctx.Err() == nil {
-		err := u.connection(ctx, s, client)
+		err := u.connect(ctx, s, client)
 		served := s.state == streaming
 		s.disconnected()
 		u.publishStatus(s, false, err)
@@ -107,6 +109,28 @@ func (u *Uplink) Run(ctx context.Context) error {
 	return nil //nolint:nilerr // the end of ctx is how it should end
 }
 
+func (u *Uplink) connect(ctx context.Context, s *session, id string) error {
+	if u.cfg.Publish != nil {
+		return u.within(ctx, s)
+	}
+	return u.connection(ctx, s, id)
+}
+
+// within talks to a hub in the same process until it is deaf.
+func (u *Uplink) within(ctx context.Context, s *session) error {
+	out := func(_ context.Context, kind string, _ bool, payload []byte) error {
+		u.cfg.Publish(kind, bytes.Clone(payload))
+		return nil
+	}
+	online := wire.State{Online: true, At: time.Now().UnixMilli()}
+	if err := u.state(ctx, out, &online); err != nil {
+		return err
+	}
+	u.metrics.connected.Set(1)
+	s.connected(time.Now())
+	return u.converse(ctx, out, s, &online, nil)
+}
+
 // connection lives as long as one MQTT connection and returns why it ended.
 func (u *Uplink) connection(ctx context.Context, s *session, id string) error {
 	at := time.Now().UnixMilli()
@@ -115,7 +139,7 @@ func (u *Uplink) connection(ctx context.Context, s *session, id string) error {
 		return err
 	}
 	lost := make(chan error, 1)
-	acks := make(chan wire.Ack, 64)
+	u.forget()
 	o := mqtt.NewClientOptions().AddBroker(u.cfg.URL).SetClientID(id).SetProtocolVersion(4).
 		SetCleanSession(true).SetOrderMatters(false).SetAutoReconnect(false).SetConnectRetry(false).
 		SetKeepAlive(u.cfg.KeepAlive).SetConnectTimeout(u.cfg.ConnectTimeout).SetWriteTimeout(u.cfg.WriteTimeout).
@@ -132,19 +156,8 @@ func (u *Uplink) connection(ctx context.Context, s *session, id string) error {
 		return err
 	}
 	receive := func(_ mqtt.Client, m mqtt.Message) {
-		if m.Topic() == wire.ConfigTopic(u.cfg.Edge) {
-			u.configured(m.Payload())
-			return
-		}
-		var a wire.Ack
-		if err := wire.DecodeAck(m.Payload(), &a); err != nil {
-			u.metrics.badAcks.Inc()
-			return
-		}
-		select {
-		case acks <- a:
-		default: // the hub repeats itself
-			u.metrics.badAcks.Inc()
+		if _, kind, ok := wire.ParseTopic(m.Topic()); ok {
+			u.Deliver(kind, m.Payload())
 		}
 	}
 	topics := map[string]byte{wire.AckTopic(u.cfg.Edge): 0, wire.ConfigTopic(u.cfg.Edge): 0}
@@ -155,29 +168,32 @@ func (u *Uplink) connection(ctx context.Context, s *session, id string) error {
 	if u.cfg.Disk != nil {
 		online.Disk = u.cfg.Disk()
 	}
-	if err := u.state(ctx, c, &online); err != nil {
+	out := func(ctx context.Context, kind string, retained bool, payload []byte) error {
+		return u.wait(ctx, c.Publish(wire.Topic(u.cfg.Edge, kind), 0, retained, payload), u.cfg.WriteTimeout+time.Second)
+	}
+	if err := u.state(ctx, out, &online); err != nil {
 		return err
 	}
 	u.cfg.Logger.Info("connected to the hub", "url", u.cfg.URL)
 	u.metrics.connected.Set(1)
 	s.connected(time.Now())
-	err = u.converse(ctx, c, s, &online, acks, lost)
+	err = u.converse(ctx, out, s, &online, lost)
 	if ctx.Err() != nil {
 		bye, cancel := context.WithTimeout(context.WithoutCancel(ctx), min(u.cfg.WriteTimeout, 2*time.Second))
 		defer cancel()
-		_ = u.state(bye, c, &wire.State{At: at, Reason: "stopped"}) // the last will says the same, without the reason
+		_ = u.state(bye, out, &wire.State{At: at, Reason: "stopped"}) // the last will says the same, without the reason
 	}
 	return err
 }
 
 // converse moves messages between the session and the connection.
-func (u *Uplink) converse(ctx context.Context, c mqtt.Client, s *session, online *wire.State, acks <-chan wire.Ack, lost <-chan error) error {
+func (u *Uplink) converse(ctx context.Context, out publisher, s *session, online *wire.State, lost <-chan error) error {
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	for {
 		// Before poll looks at the log, or an append in between goes unseen.
 		changed := u.log.Changed()
-		if err := u.take(ctx, s, acks, lost); err != nil {
+		if err := u.take(ctx, s, lost); err != nil {
 			return err
 		}
 		if s.deaf(time.Now()) {
@@ -185,7 +201,7 @@ func (u *Uplink) converse(ctx context.Context, c mqtt.Client, s *session, online
 		}
 		m, wait, ok := s.poll(time.Now())
 		if ok {
-			if err := u.publish(ctx, c, m.topic, m.payload); err != nil {
+			if err := u.publish(ctx, out, m.topic, m.payload); err != nil {
 				return err
 			}
 			continue
@@ -195,7 +211,7 @@ func (u *Uplink) converse(ctx context.Context, c mqtt.Client, s *session, online
 			// Appends wake us, and readings go on while the disk refuses.
 			if disk := u.cfg.Disk(); disk != online.Disk {
 				online.Disk = disk
-				if err := u.state(ctx, c, online); err != nil {
+				if err := u.state(ctx, out, online); err != nil {
 					return err
 				}
 			}
@@ -206,7 +222,7 @@ func (u *Uplink) converse(ctx context.Context, c mqtt.Client, s *session, online
 			return ctx.Err()
 		case err := <-lost:
 			return err
-		case a := <-acks:
+		case a := <-u.acks:
 			u.acked(s, &a)
 		case <-u.flush:
 			s.flush()
@@ -217,14 +233,14 @@ func (u *Uplink) converse(ctx context.Context, c mqtt.Client, s *session, online
 }
 
 // take hands over what has arrived, without waiting.
-func (u *Uplink) take(ctx context.Context, s *session, acks <-chan wire.Ack, lost <-chan error) error {
+func (u *Uplink) take(ctx context.Context, s *session, lost <-chan error) error {
 	for {
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
 		case err := <-lost:
 			return err
-		case a := <-acks:
+		case a := <-u.acks:
 			u.acked(s, &a)
 		default:
 			return nil
@@ -232,12 +248,33 @@ func (u *Uplink) take(ctx context.Context, s *session, acks <-chan wire.Ack, los
 	}
 }
 
-// configured takes what the hub says on the config topic. What this program does not
-// know is for a later one.
-func (u *Uplink) configured(payload []byte) {
-	var b wire.Bands
-	if u.cfg.Bands != nil && wire.DecodeBands(payload, &b) == nil {
-		u.cfg.Bands(&b, wire.BandsID(payload))
+// Deliver takes what the hub said on the ack or config topic; the payload is not
+// kept. It may be called from any goroutine and does not block. What this program
+// does not know is for a later one.
+func (u *Uplink) Deliver(kind string, payload []byte) {
+	if kind != wire.TopicAck {
+		var b wire.Bands
+		if u.cfg.Bands != nil && wire.DecodeBands(payload, &b) == nil {
+			u.cfg.Bands(&b, wire.BandsID(payload))
+		}
+		return
+	}
+	var a wire.Ack
+	if err := wire.DecodeAck(payload, &a); err != nil {
+		u.metrics.badAcks.Inc()
+		return
+	}
+	select {
+	case u.acks <- a:
+	default: // the hub repeats itself
+		u.metrics.badAcks.Inc()
+	}
+}
+
+// forget drops acknowledgements that came over the connection before.
+func (u *Uplink) forget() {
+	for len(u.acks) > 0 {
+		<-u.acks
 	}
 }
 
@@ -249,20 +286,22 @@ func (u *Uplink) acked(s *session, a *wire.Ack) {
 	}
 }
 
-// publish writes a message to the connection. That it returns nil proves nothing
+// publisher writes a message to the connection. That it returns nil proves nothing
 // but that the payload may be used again.
-func (u *Uplink) publish(ctx context.Context, c mqtt.Client, kind string, payload []byte) error {
+type publisher func(ctx context.Context, kind string, retained bool, payload []byte) error
+
+func (u *Uplink) publish(ctx context.Context, out publisher, kind string, payload []byte) error {
 	u.metrics.bytes.Add(float64(len(payload)))
-	return u.wait(ctx, c.Publish(wire.Topic(u.cfg.Edge, kind), 0, false, payload), u.cfg.WriteTimeout+time.Second)
+	return out(ctx, kind, false, payload)
 }
 
-func (u *Uplink) state(ctx context.Context, c mqtt.Client, s *wire.State) error {
+func (u *Uplink) state(ctx context.Context, out publisher, s *wire.State) error {
 	s.V, s.Epoch = wire.Version, u.cfg.Epoch
 	payload, err := wire.EncodeState(s)
 	if err != nil {
 		return err
 	}
-	return u.wait(ctx, c.Publish(wire.StateTopic(u.cfg.Edge), 0, true, payload), u.cfg.WriteTimeout)
+	return out(ctx, wire.TopicState, true, payload)
 }
 
 var errDeaf = errors.New("the hub does not answer over this connection")

@@ -5,7 +5,7 @@ import (
 	"time"
 
 	"github.com/langbiang/langbiang/pkg/buffer"
-	"github.com/langbiang/langbiang/pkg/edge"
+	"github.com/langbiang/langbiang/pkg/framelog"
 	"github.com/langbiang/langbiang/pkg/uplink"
 	"github.com/langbiang/langbiang/pkg/wire"
 )
@@ -27,7 +27,7 @@ func openBufferLog(dir string, epoch wire.Epoch, hash wire.Hash, schema []byte) 
 	if err := l.Begin(epoch.Bytes()); err != nil {
 		return nil, err
 	}
-	return &bufferLog{edge.UplinkLog(l), l, buffer.Attachment{Key: hash, Data: schema}}, nil
+	return &bufferLog{framelog.Of(l), l, buffer.Attachment{Key: hash, Data: schema}}, nil
 }
 
 func (l *bufferLog) append(seq uint64, payload []byte, w int64) error {

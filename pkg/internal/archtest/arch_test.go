@@ -29,6 +29,8 @@ var allowed = map[string][]string{
 	"pkg/wire":          {"pkg/telemetry"},
 	"pkg/buffer":        {},
 	"pkg/uplink":        {"pkg/wire"},
+	"pkg/framelog":      {"pkg/wire", "pkg/buffer", "pkg/uplink"},
+	"pkg/push":          {"pkg/wire", "pkg/telemetry", "pkg/buffer", "pkg/framelog"},
 	"pkg/bus":           {},
 	"pkg/ingest":        {"pkg/wire", "pkg/telemetry"},
 	"pkg/tsdb":          {"pkg/telemetry"},
