@@ -186,6 +186,7 @@ type Config struct {
 	Deliveries Deliveries                 // may be nil
 	CAP        *CAP                       // nil: no CAP documents
 	Ready      func() error               // nil: ready; an error says why not
+	Push       http.Handler               // takes pushed data; may be nil
 	Prometheus http.Handler               // mounted at /prometheus/api/v1/
 	Metrics    http.Handler               // mounted at /metrics
 	Page       http.Handler               // everything else
@@ -241,6 +242,11 @@ func New(cfg Config) *Handler {
 	})
 	if cfg.Metrics != nil {
 		h.mux.Handle("GET /metrics", cfg.Metrics)
+	}
+	if cfg.Push != nil {
+		for _, path := range []string{"POST /api/v2/write", "POST /write", "POST /api/v1/push", "GET /ping", "GET /health"} {
+			h.mux.Handle(path, cfg.Push)
+		}
 	}
 	if cfg.Prometheus != nil {
 		h.mux.Handle("/prometheus/", http.StripPrefix("/prometheus", cfg.Prometheus))

@@ -93,7 +93,11 @@ func (h *Hub) settle(ctx context.Context) error {
 			h.engine.Settle(now, severalPatience)
 			var seen []rules.Seen
 			for _, e := range h.ingest.Edges() {
-				seen = append(seen, rules.Seen{Edge: e.Edge, Site: e.Site, Last: e.LastSeen})
+				last := e.LastSeen
+				if p := h.sources[e.Edge]; p != nil {
+					last = p.source.LastRow() // it is the sender who falls silent
+				}
+				seen = append(seen, rules.Seen{Edge: e.Edge, Site: e.Site, Last: last})
 			}
 			h.clock.Look(now, seen, func(quantities []string) []rules.Reported { return known.of(ctx, quantities, now) })
 			h.evaluate(ctx, now, &wg)

@@ -16,6 +16,7 @@ type Config struct {
 	Store   StoreConfig    `yaml:"store" doc:"time series"`
 	Clock   ClockConfig    `yaml:"clock" doc:"the hub's own clock"`
 	Ingest  IngestConfig   `yaml:"ingest" doc:"how frames become durable"`
+	Push    PushConfig     `yaml:"push" doc:"what is taken over HTTP"`
 	Log     LogConfig      `yaml:"log" doc:"what is written to standard error"`
 	Sites   string         `yaml:"sites" doc:"file that lists the sites" example:"./sites.yaml"`
 	Alerts  AlertsConfig   `yaml:"alerts" doc:"the alert log"`
@@ -106,6 +107,7 @@ func DefaultConfig() Config {
 		Alerts:  AlertsConfig{Retention: 400 * day},
 		Offline: OfflineConfig{Warning: 5 * time.Minute, Critical: time.Hour, Suppress: "warning"},
 		Deliver: deliver.DefaultConfig(),
+		Push:    PushConfig{Keep: 24 * time.Hour},
 		Log:     LogConfig{Level: "info", Format: "text"},
 	}
 }

@@ -24,6 +24,7 @@ import (
 	"github.com/langbiang/langbiang/pkg/clock"
 	"github.com/langbiang/langbiang/pkg/ingest"
 	"github.com/langbiang/langbiang/pkg/ledger"
+	"github.com/langbiang/langbiang/pkg/push"
 	"github.com/langbiang/langbiang/pkg/rules"
 	"github.com/langbiang/langbiang/pkg/tsdb"
 	"github.com/langbiang/langbiang/pkg/tsdb/local"
@@ -45,6 +46,7 @@ type Hub struct {
 	cut        cutOff
 	rules      ruleReloads
 	ingest     *ingest.Ingest
+	sources    sources
 	registry   *registry
 	deliveries *deliver.Deliveries
 	listener   net.Listener
@@ -93,7 +95,10 @@ func Open(plan *Plan, version string, logger *slog.Logger) (h *Hub, err error) {
 		return h, err
 	}
 	h.metrics.MustRegister(newRuleCollector(h.engine.Rules))
-	if h.registry, err = newRegistry(h.ledger, plan.Sites, logger); err != nil {
+	if err := h.openSources(version); err != nil {
+		return h, err
+	}
+	if h.registry, err = newRegistry(h.ledger, plan, logger); err != nil {
 		return h, err
 	}
 	h.bus, err = bus.Open(bus.Config{Listen: cfg.MQTT.Listen, DataDir: filepath.Join(cfg.DataDir, "bus"), Insecure: cfg.MQTT.Insecure}, logger, h.metrics)
@@ -111,9 +116,9 @@ func Open(plan *Plan, version string, logger *slog.Logger) (h *Hub, err error) {
 	}
 	h.ingest, err = ingest.New(ingest.Config{
 		CheckpointEvery: cfg.Ingest.CheckpointEvery, RefusedDir: filepath.Join(cfg.DataDir, "refused"), Edges: edges,
-		Logger: logger, Registerer: h.metrics, SampleError: sampleError, OnHello: h.registry.hello,
+		Logger: logger, Registerer: h.metrics, SampleError: sampleError, OnHello: h.registry.hello, Pushed: h.sources.has,
 	}, ingest.Parts{
-		Store: storePart{h.store}, Rules: rulesPart{h.engine}, Bands: h.engine, Ledger: ledgerPart{h.ledger}, Registry: h.registry, Bus: h.bus,
+		Store: storePart{h.store}, Rules: rulesPart{h.engine}, Bands: h.engine, Ledger: ledgerPart{h.ledger}, Registry: h.registry, Bus: carrier{h.bus, h.sources},
 	})
 	if err != nil {
 		return h, fmt.Errorf("ingest: %w", err)
@@ -142,6 +147,7 @@ func (h *Hub) serve(version string) error {
 	var handler http.Handler = api.New(api.Config{
 		Alerts: alertsPart{h.ledger}, Acts: h.ledger, Rules: ruleAdmin{h}, Fleet: &fleet{hub: h}, SiteGroups: h.siteGroups, Edges: &fleet{hub: h}, Backups: &backups{hub: h, version: version, busy: make(chan struct{}, 1)},
 		Deliveries: deliveriesPart{h.deliveries, h.ledger}, CAP: h.capPart(), Source: h.plan.Config.Deliver.PublicURL, Ready: h.Ready,
+		Push:       push.NewHandler(h.sources.list(&h.plan.Config.Push), version, h.metrics, h.logger),
 		Prometheus: prom,
 		Metrics:    promhttp.HandlerFor(h.metrics, promhttp.HandlerOpts{}),
 		Page:       page, Logger: h.logger, Done: h.streams,
@@ -207,7 +213,10 @@ func (h *Hub) Run(ctx context.Context) error {
 		}
 		return nil
 	})
-	if err := h.bus.Subscribe(h.ingest.Receive); err != nil {
+	sctx, stopSources := context.WithCancel(context.WithoutCancel(ctx))
+	defer stopSources()
+	sourcesDone := h.sources.run(sctx, func(err error) { cancel(fmt.Errorf("push: %w", err)) })
+	if err := h.bus.Subscribe(h.receive); err != nil {
 		cancel(fmt.Errorf("bus: %w", err))
 	}
 	h.logger.Info("hub runs", "page", "http://"+h.Addr()+"/", "mqtt", h.BusAddr(), "sites", len(h.plan.Sites), "rules", h.plan.Set.Written().Len())
@@ -222,6 +231,8 @@ func (h *Hub) Run(ctx context.Context) error {
 	if err := h.server.Shutdown(shut); err != nil {
 		_ = h.server.Close() // requests that would not end
 	}
+	stopSources() // nobody writes any more
+	sourcesDone()
 	wg.Wait()
 	if err := h.bus.Flush(shut); err != nil {
 		h.logger.Debug("last acknowledgements not delivered", "err", err)
@@ -272,6 +283,7 @@ func (h *Hub) Close() error {
 	if h.bus != nil {
 		errs = append(errs, h.bus.Close())
 	}
+	errs = append(errs, h.sources.close())
 	if h.store != nil {
 		errs = append(errs, h.store.Close())
 	}

@@ -51,6 +51,9 @@ func Load(path string, override func(*Config) error) (*Plan, error) {
 		cfg.Rules[i] = relative(dir, cfg.Rules[i])
 	}
 	cfg.Deliver.Resolve(dir)
+	for i := range cfg.Push.Sources {
+		cfg.Push.Sources[i].TokenFile = relative(dir, cfg.Push.Sources[i].TokenFile)
+	}
 	if override != nil {
 		if err := override(&cfg); err != nil {
 			return nil, err
@@ -63,6 +66,7 @@ func Load(path string, override func(*Config) error) (*Plan, error) {
 	c := &checker{doc: doc, errs: errs}
 	c.settings(&cfg, plan.Quantities)
 	plan.Sites = c.sites(&cfg)
+	c.push(plan)
 	if plan.Rules, plan.Set, err = c.rules(plan); err != nil {
 		return nil, err
 	}

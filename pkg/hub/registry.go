@@ -27,13 +27,16 @@ type registry struct {
 	records map[string]ledger.EdgeRecord
 }
 
-func newRegistry(l *ledger.Ledger, sites []Site, logger *slog.Logger) (*registry, error) {
+func newRegistry(l *ledger.Ledger, plan *Plan, logger *slog.Logger) (*registry, error) {
 	r := &registry{ledger: l, logger: logger, pinned: map[string]string{}, sites: map[string]bool{}, records: map[string]ledger.EdgeRecord{}}
-	for _, s := range sites {
+	for _, s := range plan.Sites {
 		r.sites[s.ID] = true
 		for _, e := range s.Edges {
 			r.pinned[e] = s.ID
 		}
+	}
+	for i := range plan.Config.Push.Sources {
+		r.pinned[plan.Config.Push.Sources[i].ID] = plan.Config.Push.Sources[i].Site
 	}
 	records, err := l.EdgeRecords()
 	if err != nil {

@@ -59,8 +59,9 @@ type binding struct {
 	bound      []telemetry.BoundSeries
 }
 
-// bind binds a schema; the error can only be that of memory gone bad.
-func bind(s *schema, site, edge string) (*binding, error) {
+// bind binds a schema; the error can only be that of memory gone bad. Series of a
+// source inside the hub may be at a site of their own.
+func bind(s *schema, site, edge string, pushed bool) (*binding, error) {
 	read := s.read
 	if s.read = nil; read == nil {
 		var err error
@@ -79,6 +80,10 @@ func bind(s *schema, site, edge string) (*binding, error) {
 			Site: site, Edge: edge, Device: read.Devices[d.Device].ID, Point: d.Point, Quantity: d.Quantity, Unit: d.Unit,
 			Labels: d.Labels, Interval: d.Interval, Silence: d.Silence, MaxLag: d.MaxLag,
 		}
+		if at := d.Labels.Get(telemetry.LabelAtSite); pushed && at != "" {
+			b.bound[i].Site = at
+			b.bound[i].Labels = slices.DeleteFunc(slices.Clone(d.Labels), func(l telemetry.Label) bool { return l.Name == telemetry.LabelAtSite })
+		}
 	}
 	return b, nil
 }
@@ -89,7 +94,7 @@ func (b *binding) labels(dst []telemetry.Label, i uint32, st stream) []telemetry
 	d := &b.bound[i]
 	dst = append(dst[:0],
 		telemetry.Label{Name: labelName, Value: d.Quantity},
-		telemetry.Label{Name: telemetry.LabelSite, Value: b.site},
+		telemetry.Label{Name: telemetry.LabelSite, Value: d.Site},
 		telemetry.Label{Name: telemetry.LabelEdge, Value: b.edge},
 		telemetry.Label{Name: telemetry.LabelDevice, Value: d.Device},
 		telemetry.Label{Name: telemetry.LabelPoint, Value: d.Point})

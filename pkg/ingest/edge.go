@@ -17,7 +17,8 @@ type edge struct {
 	id   string
 	view *view
 	durable
-	site string
+	site   string
+	pushed bool // see Config.Pushed
 
 	fold    Fold
 	schemas []*schema // newest last
@@ -76,7 +77,7 @@ type pendingAck struct {
 
 // load brings the edge to its last checkpoint.
 func (w *worker) load(id string) (*edge, error) {
-	e := &edge{id: id, flagged: map[string]time.Time{}}
+	e := &edge{id: id, flagged: map[string]time.Time{}, pushed: w.g.cfg.Pushed != nil && w.g.cfg.Pushed(id)}
 	cp, ok, err := w.g.parts.Ledger.Load(id)
 	if err != nil {
 		return nil, fmt.Errorf("ingest: load the checkpoint of edge %s: %w", id, err)
@@ -109,7 +110,7 @@ func (w *worker) load(id string) (*edge, error) {
 		}
 		e.schemas = append(e.schemas, s)
 		if s.hash == e.durable.schema {
-			b, err := bind(s, e.site, id)
+			b, err := bind(s, e.site, id, e.pushed)
 			if err != nil {
 				return nil, err
 			}

@@ -85,7 +85,7 @@ func (w *worker) store(e *edge, f *wire.Frame, prev int64) (n tally, err error) 
 			q = telemetry.NewQuality(telemetry.Uncertain, telemetry.ReasonClock)
 		}
 		r.Quality = q
-		late := f.Estimated || r.Time <= prev-s.lag || r.Time > f.W-s.lag
+		late := !e.pushed && (f.Estimated || r.Time <= prev-s.lag || r.Time > f.W-s.lag)
 		last, st := &e.onTime[r.Series], streamValue
 		if late {
 			n.late++
@@ -190,6 +190,14 @@ func (w *worker) evaluate(e *edge, f *wire.Frame, prev int64) {
 	at := prev
 	if !e.hasW {
 		e.fold.Advance(prev) // the edge looks since then
+	}
+	if e.pushed {
+		for _, c := range w.cutsOf(e, f) {
+			e.fold.Unobserved(c.from, c.to)
+		}
+		e.observe(f, math.MinInt64/2, math.MaxInt64/2) // the rules leave out what is not new
+		e.fold.Advance(f.W)
+		return
 	}
 	for _, c := range w.cutsOf(e, f) {
 		if c.from > at && c.from <= f.W {

@@ -25,7 +25,11 @@ type Config struct {
 	CloneAfter      time.Duration // silence after which another instance may take over; 90 s
 	MaxEdges        int           // 100,000
 	RefusedDir      string        // where refused messages are kept; empty: nowhere
-	Edges           []string      // edges to load at the start, to be shown before they are heard
+	// Pushed reports whether an edge is a source inside the hub, whose readings come
+	// in no order: they are never late, and the rules take what is new to them. Nil:
+	// none is.
+	Pushed func(edge string) bool
+	Edges  []string // edges to load at the start, to be shown before they are heard
 
 	Now        func() time.Time // the hub's clock; time.Now
 	Logger     *slog.Logger     // slog.Default

@@ -2,6 +2,7 @@ package ingest
 
 import (
 	"maps"
+	"math"
 	"slices"
 	"strings"
 	"sync"
@@ -206,7 +207,11 @@ func (v *view) frame(e *edge, f *wire.Frame, n tally, size int, now time.Time) {
 	if n := len(v.gaps); n > 0 && v.gaps[n-1].To.IsZero() {
 		v.gaps[n-1].To = time.UnixMilli(f.PrevW).UTC()
 	}
-	v.show(f.Readings, false, f.PrevW, f.W)
+	prev, w := f.PrevW, f.W
+	if e.pushed {
+		prev, w = math.MinInt64/2, math.MaxInt64/2
+	}
+	v.show(f.Readings, false, prev, w)
 }
 
 func (v *view) snapshot(sn *wire.Snapshot, now time.Time, ahead time.Duration) {

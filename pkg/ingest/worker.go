@@ -387,7 +387,7 @@ func (w *worker) take(e *edge, f *wire.Frame, s *schema, payload []byte, size in
 		return false, nil
 	}
 	if e.cur == nil || e.cur.hash != f.Schema || e.cur.site != e.site {
-		b, err := bind(s, e.site, e.id)
+		b, err := bind(s, e.site, e.id, e.pushed)
 		if err != nil {
 			return false, err
 		}

@@ -140,6 +140,10 @@ const (
 	LabelDevice = "device"
 	LabelPoint  = "point"
 	LabelLate   = "late" // "1" on readings that came after their watermark
+	// LabelAtSite is, in the schema of a source inside the hub, the site of a series
+	// that is not at the source's. The hub makes it the series' site; it is no label
+	// of what is stored.
+	LabelAtSite = "at_site"
 )
 
 // QuantityDeviceUp is the quantity, and the point, of the series that every
