@@ -49,13 +49,14 @@ type batch struct {
 
 	oldest, newest int64 // times that are taken, ms
 	now            int64
+	maxRows        int
 	maxAge         time.Duration
 	maxAhead       time.Duration
 }
 
 func newBatch(c *Config, now time.Time) *batch {
 	return &batch{
-		now: now.UnixMilli(), maxAge: c.MaxAge, maxAhead: c.MaxAhead,
+		now: now.UnixMilli(), maxRows: c.MaxRows, maxAge: c.MaxAge, maxAhead: c.MaxAhead,
 		oldest: now.Add(-c.MaxAge).UnixMilli(), newest: now.Add(c.MaxAhead).UnixMilli(),
 	}
 }
@@ -70,15 +71,15 @@ func (b *batch) refuse(p Problem) {
 	}
 }
 
-// when says what is wrong with a time.
-func (b *batch) when(t int64) error {
+// when says what is wrong with a time; empty: nothing.
+func (b *batch) when(t int64) string {
 	switch {
 	case t > b.newest:
-		return fmt.Errorf("its time %s is %v ahead of the hub's clock; at most %v is taken", stamp(t), span(t-b.now), b.maxAhead)
+		return fmt.Sprintf("its time %s is %v ahead of the hub's clock; at most %v is taken", stamp(t), span(t-b.now), b.maxAhead)
 	case t < b.oldest:
-		return fmt.Errorf("its time %s is more than %.3g days ago, too long for the store (is the precision right?)", stamp(t), b.maxAge.Hours()/24)
+		return fmt.Sprintf("its time %s is more than %.3g days ago, too long for the store (is the precision right?)", stamp(t), b.maxAge.Hours()/24)
 	}
-	return nil
+	return ""
 }
 
 func stamp(ms int64) string {
@@ -94,7 +95,7 @@ func span(ms int64) time.Duration {
 }
 
 // full reports whether the request holds more rows than one may.
-func (b *batch) full() bool { return len(b.readings)+b.refused > maxRows }
+func (b *batch) full() bool { return len(b.readings)+b.refused > b.maxRows }
 
 // reading is a reading of a number; what is not finite has a bad quality.
 func number(series uint32, t int64, v float64) telemetry.Reading {

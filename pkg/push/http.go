@@ -135,6 +135,10 @@ func tooLarge(most int, what string) error {
 	return &fault{http.StatusRequestEntityTooLarge, "request too large", "body too large", fmt.Sprintf("more than %d MiB%s; send in smaller parts", most>>20, what), false}
 }
 
+func tooMany(b *batch) error {
+	return &fault{http.StatusRequestEntityTooLarge, "request too large", "too many rows", fmt.Sprintf("more than %d rows in one request; nothing was taken, send in smaller parts", b.maxRows), false}
+}
+
 // lines reads line protocol, compressed or not.
 func (h *Handler) lines(s *Source, r *http.Request, body []byte, b *batch) error {
 	switch t := mediaType(r); t {
@@ -160,7 +164,7 @@ func (h *Handler) lines(s *Source, r *http.Request, body []byte, b *batch) error
 	}
 	err := readLines(text, prec, s.table, b)
 	if errors.Is(err, errRows) {
-		return &fault{http.StatusRequestEntityTooLarge, "request too large", "too many rows", err.Error() + "; nothing was taken, send in smaller parts", false}
+		return tooMany(b)
 	}
 	return err
 }
@@ -210,7 +214,7 @@ func (h *Handler) remote(s *Source, r *http.Request, body []byte, b *batch) erro
 	err = readRemote(raw, s.table, b)
 	switch {
 	case errors.Is(err, errRows):
-		return &fault{http.StatusRequestEntityTooLarge, "request too large", "too many rows", err.Error() + "; nothing was taken, send in smaller parts", false}
+		return tooMany(b)
 	case err != nil:
 		return &fault{http.StatusBadRequest, "invalid", "body not readable", err.Error(), false}
 	}

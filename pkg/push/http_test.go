@@ -27,7 +27,7 @@ func zipped(t *testing.T, text []byte) string {
 }
 
 func TestBodiesThatAreNoLines(t *testing.T) {
-	r := newRig(t, Config{})
+	r := newRig(t, Config{ID: "s", Site: "1", Device: "{host}", MaxRows: 1000})
 	for name, c := range map[string]struct {
 		body   string
 		header []string
@@ -40,7 +40,7 @@ func TestBodiesThatAreNoLines(t *testing.T) {
 		"another encoding": {"a b=1", []string{"Content-Encoding", "br"}, 415, "send gzip or none"},
 		"JSON":             {"{}", []string{"Content-Type", "application/json"}, 415, "is not line protocol"},
 		"too large":        {strings.Repeat("a b=1\n", maxBody/6+1), nil, 413, "more than 16 MiB; send in smaller parts"},
-		"too many rows":    {zipped(t, bytes.Repeat([]byte("a b=1\n"), maxRows+1)), []string{"Content-Encoding", "gzip"}, 413, "nothing was taken"},
+		"too many rows":    {zipped(t, bytes.Repeat([]byte("a b=1\n"), 1001)), []string{"Content-Encoding", "gzip"}, 413, "nothing was taken"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			if code, p := r.post("/api/v2/write", c.body, c.header...); code != c.code || !strings.Contains(p.Detail, c.detail) {

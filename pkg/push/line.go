@@ -14,7 +14,7 @@ import (
 )
 
 // errRows says that a request holds too many rows; nothing of it was taken.
-var errRows = fmt.Errorf("more than %d rows in one request", maxRows)
+var errRows = errors.New("too many rows")
 
 // maxTags bounds the tags of a line.
 const maxTags = 64
@@ -168,9 +168,9 @@ func (l *lines) entry() error {
 	// The form is right: from here on each field stands for itself.
 	l.b.rows += len(l.fields)
 	ms := t.UnixMilli()
-	if err := l.b.when(ms); err != nil {
+	if bad := l.b.when(ms); bad != "" {
 		l.b.refused += len(l.fields) - 1
-		l.b.refuse(Problem{Line: l.line, Metric: string(l.name), Message: err.Error()})
+		l.b.refuse(Problem{Line: l.line, Metric: string(l.name), Message: bad})
 		return nil
 	}
 	stem := len(l.key)

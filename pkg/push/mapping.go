@@ -23,6 +23,7 @@ type Config struct {
 	MaxAhead  time.Duration // of the hub's clock, that a row may be; 10 min
 	MaxAge    time.Duration // older rows are refused; 30 days
 	MaxSeries int           // 10,000
+	MaxRows   int           // of one request; 500,000
 	MaxLabels int           // of a series, beside site, edge, device and point; 16
 	MaxValue  int           // bytes of a label's value; 256
 	Idle      time.Duration // after which a silent series makes room for a new one; 24 h
@@ -62,6 +63,7 @@ func (c *Config) fill() {
 	setDefault(&c.MaxAhead, 10*time.Minute)
 	setDefault(&c.MaxAge, 30*24*time.Hour)
 	setDefault(&c.MaxSeries, 10_000)
+	setDefault(&c.MaxRows, 500_000)
 	setDefault(&c.MaxLabels, telemetry.MaxLabels)
 	setDefault(&c.MaxValue, telemetry.MaxValueLen)
 	setDefault(&c.Idle, 24*time.Hour)

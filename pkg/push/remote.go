@@ -209,8 +209,8 @@ func (r *remote) sample(n int, b []byte) {
 		}
 		return nil
 	})
-	if err := r.b.when(t); err != nil {
-		r.b.refuse(Problem{Series: r.n, Sample: n, Metric: r.metric, Message: err.Error()})
+	if bad := r.b.when(t); bad != "" {
+		r.b.refuse(Problem{Series: r.n, Sample: n, Metric: r.metric, Message: bad})
 		return
 	}
 	r.b.readings = append(r.b.readings, number(r.index, t, v*r.scale+r.add))

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"io"
 	"log/slog"
 	"net/http"
@@ -151,7 +152,7 @@ func (r *rig) committed() (out []stored, frames []wire.Header) {
 		frames = append(frames, f.Header)
 		return nil
 	})
-	if err != nil && err != io.EOF {
+	if err != nil && !errors.Is(err, io.EOF) {
 		r.t.Fatal(err)
 	}
 	slices.SortStableFunc(out, func(a, b stored) int { return strings.Compare(a.name, b.name) })

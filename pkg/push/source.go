@@ -60,9 +60,6 @@ type write struct {
 	done     chan error // of capacity 1
 }
 
-// maxRows bounds the rows of one frame before it is split, and of one request.
-const maxRows = 500_000
-
 // Open prepares a source over its log, which nobody else writes to. Now is the
 // hub's clock.
 func Open(cfg Config, log *buffer.Log, now func() time.Time, logger *slog.Logger) (*Source, error) {
