@@ -44,6 +44,7 @@ type logRule struct {
 	step     int64
 	atLeast  int
 	full     bool
+	nowcast  bool // of an index
 	epsilon  float64
 	bad      badPolicy
 	through  bool // maintenance: judge
@@ -196,7 +197,12 @@ func randomRule(rnd *rand.Rand, n, series int) logRule {
 		return rnd.Int64N(60)
 	}
 	top, scale := 100.0, 1.0
-	switch k := rnd.IntN(10); {
+	switch k := rnd.IntN(11); {
+	case k == 10:
+		r.source, r.shape, r.fn = ofWindow, isAbove, fnIndex
+		r.step = int64(9 + 7*n) // hours are short here
+		r.nowcast = rnd.IntN(3) > 0
+		top, scale = 200, 2
 	case k < 3:
 		r.source, r.shape = ofReading, shape(rnd.IntN(4))
 	case k < 6:
@@ -273,6 +279,10 @@ func (r *logRule) yaml() string {
 	ladder := r.shape.String()
 	switch r.source {
 	case ofWindow:
+		if r.fn == fnIndex {
+			fmt.Fprintf(&b, "  index: %s\n", map[bool]string{false: "hourly", true: "nowcast"}[r.nowcast])
+			break
+		}
 		if r.fn == fnRate {
 			fmt.Fprintf(&b, "  rate: {over: %dms, per: 20ms, step: %dms}\n", r.width, r.step)
 			break
@@ -309,6 +319,13 @@ func (r *logRule) yaml() string {
 	}
 	return b.String()
 }
+
+// oracleTables are the indexes of random rules.
+const oracleTables = `
+indexes:
+  nowcast: {source: x, index: [0, 50, 100, 150, 200], quantities: {pm2_5: {mean: nowcast, at: [0, 20, 45, 60, 90]}}}
+  hourly: {source: x, index: [0, 50, 100, 200], quantities: {pm2_5: {mean: hour, factor: 2, at: [0, 50, 100, 180]}}}
+`
 
 // text is the state that a series of texts has at a value.
 func stateText(v float64) string { return fmt.Sprintf("st%d", int(v)/10) }

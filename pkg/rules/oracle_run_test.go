@@ -22,6 +22,8 @@ type runner struct {
 	t      *testing.T
 	rnd    *rand.Rand
 	log    *oracleLog
+	edge   string
+	site   string
 	sets   []Effective
 	engine *Engine
 	fold   *Fold
@@ -88,7 +90,7 @@ func (r *runner) cut() {
 }
 
 func (r *runner) open(saved []byte) {
-	fold, err := r.engine.Open("e1", saved)
+	fold, err := r.engine.Open(r.edge, saved)
 	if err != nil {
 		r.t.Fatal(err)
 	}
@@ -110,7 +112,7 @@ func (r *runner) same(known int, saved []byte) []byte {
 	}
 	e := NewEngine(r.sets[:known], func(alert.Transition) {})
 	e.chatter = r.log.window
-	f, err := e.Open("e1", saved)
+	f, err := e.Open(r.edge, saved)
 	if err != nil {
 		r.t.Fatal(err)
 	}
@@ -133,6 +135,7 @@ func (r *runner) bound() []telemetry.BoundSeries {
 	for _, i := range r.order {
 		s := &r.log.series[i]
 		b := pm(fmt.Sprintf("s%d", i))
+		b.Edge, b.Site = r.edge, r.site
 		b.MaxLag, b.Silence, b.Interval = s.lag, s.silence, s.interval
 		list = append(list, b)
 	}
@@ -174,9 +177,18 @@ func (r *runner) feed(f *logFrame) {
 				continue
 			}
 			r.observe(uint32(index), x, x.v)
-			if r.rnd.IntN(20) == 0 {
-				r.observe(uint32(index), x, x.v+1) // repeated
+			switch r.rnd.IntN(20) {
+			case 0: // repeated
+				r.observe(uint32(index), x, x.v+1)
+			case 1: // out of order: older than what came
+				late := *x
+				late.t -= r.rnd.Int64N(50)
+				r.observe(uint32(index), &late, r.rnd.Float64()*100)
 			}
+		}
+		for r.rnd.IntN(4) == 0 { // late: the watermark of frames before has passed it
+			late := logReading{series: s, t: r.fold.Watermark() - r.log.series[s].lag - r.rnd.Int64N(200), bad: r.rnd.IntN(4) == 0, works: r.rnd.IntN(4) == 0}
+			r.observe(uint32(index), &late, r.rnd.Float64()*100)
 		}
 	}
 	r.fold.Advance(f.w)
@@ -191,9 +203,15 @@ func (r *runner) compile() {
 		for k := range set.rules {
 			text.WriteString(set.rules[k].yaml())
 		}
-		compiled := mustLoad(r.t, text.String())
+		compiled, err := Load([]Source{{"rules.yaml", []byte(text.String())}, {"tables.yaml", []byte(oracleTables)}}, testEnv())
+		if err != nil {
+			r.t.Fatal(err)
+		}
 		for k := range set.rules {
 			c := compiled.rules[compiled.byID[set.rules[k].id]]
+			if c.fn == fnIndex {
+				c.step, c.width = set.rules[k].step, c.width/hour*set.rules[k].step
+			}
 			set.rules[k].version, set.rules[k].schedule = c.version, c.schedule
 		}
 		r.sets = append(r.sets, Effective{compiled, set.from})
@@ -248,7 +266,7 @@ func (r *runner) run() {
 func checkSeed(t *testing.T, seed uint64) {
 	rnd := rand.New(rand.NewPCG(seed, 7))
 	log := randomLog(rnd)
-	r := &runner{t: t, rnd: rnd, log: log, seen: map[string]bool{}, out: map[string][]string{}}
+	r := &runner{t: t, rnd: rnd, log: log, edge: "e1", site: "24848", seen: map[string]bool{}, out: map[string][]string{}}
 	r.compile()
 	want := oracle(log)
 	for _, steps := range want {
@@ -307,7 +325,7 @@ func TestAReplayOnAnEmptyHubTellsTheSameInTheSameOrder(t *testing.T) {
 		var told [2][]alert.Transition
 		for i := range told {
 			rnd := rand.New(rand.NewPCG(seed, 7))
-			r := &runner{t: t, rnd: rnd, log: randomLog(rnd), seen: map[string]bool{}, out: map[string][]string{}}
+			r := &runner{t: t, rnd: rnd, log: randomLog(rnd), edge: "e1", site: "24848", seen: map[string]bool{}, out: map[string][]string{}}
 			r.compile()
 			r.engine = NewEngine(r.sets, func(tr alert.Transition) { told[i] = append(told[i], tr) })
 			r.engine.chatter = r.log.window
@@ -318,7 +336,7 @@ func TestAReplayOnAnEmptyHubTellsTheSameInTheSameOrder(t *testing.T) {
 				if i == 1 && k%3 == 0 { // the second hub is restarted now and then, from its checkpoint
 					saved := r.fold.Save(nil)
 					order := r.order
-					fold, err := r.engine.Open("e1", saved)
+					fold, err := r.engine.Open(r.edge, saved)
 					if err != nil {
 						t.Fatal(err)
 					}

@@ -106,9 +106,68 @@ func (s *oracleSeries) alive(m *oracleRule) int64 {
 	return max(t, s.since, m.since)
 }
 
+// indexOf computes the air quality index at t by the text of Decision 1459/QĐ-TCMT.
+func (s *oracleSeries) indexOf(m *oracleRule, t int64) (float64, bool) {
+	r := &m.rule
+	hour := func(t int64) int { return int(math.Floor(float64(t-1) / float64(r.step))) }
+	sums, counts := map[int]float64{}, map[int]float64{}
+	for _, x := range m.taken {
+		ago := hour(t) - hour(x.t)
+		sums[ago] += x.v
+		counts[ago]++
+	}
+	c, at, index := sums[1]/counts[1]*2, []float64{0, 50, 100, 180}, []float64{0, 50, 100, 200}
+	if r.nowcast {
+		at, index = []float64{0, 20, 45, 60, 90}, []float64{0, 50, 100, 150, 200}
+		least, greatest, known, newest := math.Inf(1), math.Inf(-1), 0, 0
+		for i := 1; i <= 12; i++ {
+			if counts[i] > 0 {
+				known++
+				if i <= 3 {
+					newest++
+				}
+				least, greatest = min(least, sums[i]/counts[i]), max(greatest, sums[i]/counts[i])
+			}
+		}
+		if newest < 2 {
+			return 0, false
+		}
+		w := max(least/greatest, 0.5)
+		if greatest == 0 {
+			w = 1
+		}
+		value, weight := 0.0, 0.0
+		for i := 1; i <= 12; i++ {
+			if counts[i] == 0 {
+				continue
+			}
+			by := math.Pow(w, float64(i-1))
+			if w == 0.5 {
+				by = math.Pow(0.5, float64(i))
+			}
+			value += by * (sums[i] / counts[i])
+			weight += by
+		}
+		if c = value; w > 0.5 {
+			c = value / weight
+		}
+	} else if counts[1] == 0 {
+		return 0, false
+	}
+	for k := 1; k < len(at); k++ {
+		if c <= at[k] {
+			return math.Round((index[k]-index[k-1])*(c-at[k-1])/(at[k]-at[k-1]) + index[k-1]), true
+		}
+	}
+	return index[len(index)-1], true
+}
+
 // windowOf computes the window's value at t from all readings.
 func (s *oracleSeries) windowOf(m *oracleRule, t int64) (float64, bool) {
 	r := &m.rule
+	if r.fn == fnIndex {
+		return s.indexOf(m, t)
+	}
 	if r.full && t-max(s.since, m.since) < r.width {
 		return 0, false
 	}
@@ -227,6 +286,10 @@ func (s *oracleSeries) reading(m *oracleRule, r *logReading) {
 		m.x = x
 	case ofWindow:
 		m.taken = append(m.taken, logReading{t: r.t, v: v})
+		if m.rule.fn == fnIndex { // it changes with the hour, not with the reading
+			m.blind = false
+			return
+		}
 		if x, ok = s.windowOf(m, r.t); ok {
 			m.x = x
 		}
@@ -253,7 +316,7 @@ func (s *oracleSeries) alone(m *oracleRule, t int64, heard bool) {
 			m.judge(t, float64(age))
 		}
 	case ofWindow:
-		if heard || (t-1)%m.rule.step != 0 || m.blind && !m.rule.full {
+		if heard && m.rule.fn != fnIndex || (t-1)%m.rule.step != 0 || m.blind && !m.rule.full {
 			return
 		}
 		if x, ok := s.windowOf(m, t); ok {

@@ -300,21 +300,13 @@ func (g *gather) settle(out func(*gatherEdge) bool) {
 		}
 		g.fold.Advance(first)
 	}
-	n := 0
-	for n < len(g.pending) && g.pending[n].t <= w {
-		t := g.pending[n].t
-		var changed []groupKey
-		for ; n < len(g.pending) && g.pending[n].t == t; n++ {
-			changed = g.apply(&g.pending[n], changed)
-		}
-		slices.SortFunc(changed, func(a, b groupKey) int {
-			return cmp.Or(strings.Compare(a.rule, b.rule), strings.Compare(a.group, b.group))
-		})
-		for _, key := range slices.Compact(changed) {
-			g.fold.Observe(g.group(key).number, t, float64(g.things(key, t)), 0)
+	for _, e := range *g.looked {
+		if e.From > g.settled && e.From <= w && g.settled != math.MinInt64 {
+			g.judge(e.From - 1)
+			g.takeUp(e)
 		}
 	}
-	g.pending = slices.Delete(g.pending, 0, n)
+	g.judge(w)
 	g.settled = w
 	g.fold.Advance(w)
 	for _, key := range g.order {
@@ -333,6 +325,50 @@ func (g *gather) setAt(t int64) *Set {
 		}
 	}
 	return set
+}
+
+// judge judges what happens up to w.
+func (g *gather) judge(w int64) {
+	n := 0
+	for n < len(g.pending) && g.pending[n].t <= w {
+		t := g.pending[n].t
+		var changed []groupKey
+		for ; n < len(g.pending) && g.pending[n].t == t; n++ {
+			changed = g.apply(&g.pending[n], changed)
+		}
+		g.observe(changed, t)
+	}
+	g.pending = slices.Delete(g.pending, 0, n)
+}
+
+// takeUp judges what stands where a rule set takes effect, with what happens just
+// then.
+func (g *gather) takeUp(e Effective) {
+	var keys []groupKey
+	n := 0
+	for ; n < len(g.pending) && g.pending[n].t == e.From; n++ {
+		keys = g.apply(&g.pending[n], keys)
+	}
+	g.pending = slices.Delete(g.pending, 0, n)
+	for _, i := range e.Set.severals {
+		r := e.Set.rules[i]
+		if in := g.tallyAt(r.id, e.From); in != nil {
+			for name := range in.settled {
+				keys = append(keys, groupKey{r.id, name})
+			}
+		}
+	}
+	g.observe(keys, e.From)
+}
+
+// observe shows the counts of groups at t to their rules.
+func (g *gather) observe(keys []groupKey, t int64) {
+	slices.SortFunc(keys, func(a, b groupKey) int {
+		return cmp.Or(strings.Compare(a.rule, b.rule), strings.Compare(a.group, b.group))
+	})
+	for _, key := range slices.Compact(keys) {
+		g.fold.Observe(g.group(key).number, t, float64(g.things(key, t)), 0)
+	}
 }
 
 // apply puts a step into effect, and adds the groups whose count it may change.

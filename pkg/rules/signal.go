@@ -230,7 +230,9 @@ func (f *Fold) sense(s *series, m *machine, t int64, v float64) (x float64, ok b
 	}
 	if r.fn == fnIndex {
 		m.blind = false
-		return 0, false // it changes with the hour, not with the reading
+		if empty || a.at == before {
+			return 0, false // it changes with the hour, not with the reading
+		}
 	}
 	if x, ok = a.result(r, t, max(s.since, a.since)); ok {
 		a.x = x
