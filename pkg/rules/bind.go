@@ -20,6 +20,13 @@ const maxLag = int64(366 * 24 * time.Hour / time.Millisecond)
 // keeps the list, which must not change afterwards.
 func (f *Fold) Bind(list []telemetry.BoundSeries) {
 	f.look()
+	lag := int64(0)
+	for i := range list {
+		lag = max(lag, lagOf(&list[i]))
+	}
+	if f.counted == math.MinInt64 && f.w != math.MinInt64 {
+		f.counted = f.w - lag // as it was when the state was saved
+	}
 	old := f.series
 	names := make(map[seriesName]int, len(old))
 	for i := range old {
@@ -61,13 +68,13 @@ func (f *Fold) Bind(list []telemetry.BoundSeries) {
 		s.value = saved.value
 		f.abandon(&s, saved, ReasonSeriesRemoved)
 	}
-	f.saved, f.opened, f.bound, f.lag, f.journal.whole = savedState{}, nil, true, 0, true
-	for i := range f.series {
-		f.lag = max(f.lag, f.series[i].lag)
-	}
+	f.saved, f.opened, f.bound, f.lag, f.journal.whole = savedState{}, nil, true, lag, true
 	f.rebuildTimers()
 	f.rebindChatter()
 	f.passAll()
+	if g := f.engine.gather; g != nil && f.counted != math.MinInt64 {
+		g.advance(f.edge, f.counted, f.floor)
+	}
 }
 
 func nameOf(b *telemetry.BoundSeries) seriesName { return seriesName{b.Device, b.Point} }

@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"encoding/json"
 	"maps"
+	"math"
 	"math/bits"
 	"slices"
 	"strings"
@@ -133,10 +134,11 @@ func (f *Fold) present(s *series, r *rule, t alert.Transition) {
 }
 
 // hand hands a transition on. What happens after log time has stepped back counts,
-// for rules of kind several, from where it had been.
+// for rules of kind several, from where it had been; and what ends because nobody
+// looks any more, or a series is gone, after what has been said to be all.
 func (f *Fold) hand(t alert.Transition) {
-	if t.Time.UnixMilli() < f.floor {
-		counted := at(f.floor)
+	if first := max(f.floor, f.counted+1, f.broken); t.Time.UnixMilli() < first {
+		counted := at(first)
 		t.Counted = &counted
 	}
 	f.engine.tell(t)
@@ -218,7 +220,9 @@ func (f *Fold) interrupt(s *series, m *machine, t int64) {
 	if st := f.chatter.by[key]; st != nil {
 		f.windowEnds(key, st, t)
 		if f.chatter.by[key] != nil {
+			f.broken = t + 1
 			f.calm(key, st, t)
+			f.broken = math.MinInt64
 		}
 	}
 }

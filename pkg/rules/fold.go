@@ -37,6 +37,8 @@ type Fold struct {
 
 	chatter chatter
 	lag     int64 // greatest of any series
+	counted int64 // rules of kind several have been told that all is known up to here
+	broken  int64 // what happens now does because an unobserved interval begins here
 
 	journal journal
 	saved   savedState // from Open, until the first Bind
@@ -104,7 +106,7 @@ func (e *Engine) openFold(edge string) *Fold {
 }
 
 func (e *Engine) openState(edge string, saved []byte) (*Fold, error) {
-	f := &Fold{engine: e, edge: edge, w: math.MinInt64, floor: math.MinInt64, savedW: math.MinInt64, soonest: never, chatter: chatter{next: never}}
+	f := &Fold{engine: e, edge: edge, w: math.MinInt64, floor: math.MinInt64, savedW: math.MinInt64, counted: math.MinInt64, broken: math.MinInt64, soonest: never, chatter: chatter{next: never}}
 	f.look()
 	if len(saved) > 0 {
 		if err := f.decode(saved); err != nil {
@@ -284,7 +286,8 @@ func (f *Fold) Advance(w int64) {
 	f.fireTimers()
 	f.endWindows()
 	if g := f.engine.gather; g != nil {
-		g.advance(f.edge, w-f.lag, f.floor)
+		f.counted = w - f.lag
+		g.advance(f.edge, f.counted, f.floor)
 	}
 }
 

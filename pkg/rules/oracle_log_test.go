@@ -56,8 +56,17 @@ type logRule struct {
 }
 
 type logSet struct {
-	from  int64
-	rules []logRule
+	from     int64
+	rules    []logRule
+	severals []logSeveral
+}
+
+// logSeveral is a rule of kind several over all others.
+type logSeveral struct {
+	logRule
+	by       bool // site
+	count    string
+	severity alert.Severity
 }
 
 type logSeries struct {

@@ -203,6 +203,9 @@ func (r *runner) compile() {
 		for k := range set.rules {
 			text.WriteString(set.rules[k].yaml())
 		}
+		for k := range set.severals {
+			text.WriteString(set.severals[k].yaml())
+		}
 		compiled, err := Load([]Source{{"rules.yaml", []byte(text.String())}, {"tables.yaml", []byte(oracleTables)}}, testEnv())
 		if err != nil {
 			r.t.Fatal(err)
@@ -213,6 +216,9 @@ func (r *runner) compile() {
 				c.step, c.width = set.rules[k].step, c.width/hour*set.rules[k].step
 			}
 			set.rules[k].version, set.rules[k].schedule = c.version, c.schedule
+		}
+		for k := range set.severals {
+			set.severals[k].version = compiled.rules[compiled.byID[set.severals[k].id]].version
 		}
 		r.sets = append(r.sets, Effective{compiled, set.from})
 	}
@@ -305,15 +311,21 @@ func ambiguous(steps []string) bool {
 	return false
 }
 
+func seeds(t *testing.T) uint64 {
+	n, err := strconv.ParseUint(os.Getenv("LANGBIANG_SEEDS"), 10, 64)
+	switch {
+	case err == nil:
+		return n
+	case os.Getenv("LANGBIANG_SEEDS") != "":
+		t.Fatalf("LANGBIANG_SEEDS: %v", err)
+	case testing.Short():
+		return 200
+	}
+	return 2000
+}
+
 func TestEpisodesEqualThoseOfTheOracle(t *testing.T) {
-	seeds := uint64(1000)
-	if testing.Short() {
-		seeds = 200
-	}
-	if n, err := strconv.ParseUint(os.Getenv("LANGBIANG_SEEDS"), 10, 64); err == nil {
-		seeds = n
-	}
-	for seed := range seeds {
+	for seed := range seeds(t) {
 		if checkSeed(t, seed); t.Failed() {
 			return
 		}

@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"math"
 	"slices"
+
+	"github.com/langbiang/langbiang/pkg/alert"
 )
 
 // The oracle walks over a whole log millisecond by millisecond, keeps every
@@ -23,6 +25,9 @@ type oracleSeries struct {
 	version func(set, rule int) string
 	window  int64 // in which activations are counted
 	out     map[string][]string
+	step    func(name, kind string, severity alert.Severity, t int64) // of what is told, and when it counts; may be nil
+	broken  int64                                                     // an unobserved interval begins here
+	floor   int64                                                     // up to where earlier eras came
 }
 
 // oracleRule is one rule on one series.
@@ -432,6 +437,9 @@ func (s *oracleSeries) told(m *oracleRule, kind string, level int, t int64, reas
 	}
 	c := &m.chat
 	name := fmt.Sprintf("s%d/%s/%s/%d", s.number, m.rule.id, m.rule.version, c.start)
+	if s.step != nil {
+		s.step(name, kind, m.rule.levels[level].severity, max(t, s.floor, s.broken))
+	}
 	s.out[name] = append(s.out[name], fmt.Sprintf("%s %s @%d v=%v p=%v l=%v on=%d n=%d %s",
 		kind, m.rule.levels[level].severity, t, m.value, c.peak, c.limit, c.onset, c.count, reason))
 }
@@ -483,10 +491,16 @@ func oracle(log *oracleLog) map[string][]string {
 
 func (s *oracleSeries) walk(log *oracleLog) {
 	set := -1
+	s.broken, s.floor = math.MinInt64, math.MinInt64
 	s.change(log, &set, log.sets[0].from, false)
 	for e := range log.eras {
 		era := &log.eras[e]
 		s.since, s.last, s.good = era.from, -1, -1
+		if s.floor = math.MinInt64; e > 0 {
+			for _, before := range log.eras[:e] {
+				s.floor = max(s.floor, before.to+1)
+			}
+		}
 		first := era.from
 		if e == 0 {
 			s.since = era.from - 1 - s.log.lag
@@ -516,11 +530,13 @@ func (s *oracleSeries) walk(log *oracleLog) {
 				s.since = max(s.since, stops[0][1])
 				from := stops[0][0]
 				stops = stops[1:]
+				s.broken = from + 1
 				for _, m := range s.rules {
 					m.halt()
 					kind, level := m.chat.calm(m)
 					s.told(m, kind, level, from, "")
 				}
+				s.broken = math.MinInt64
 			}
 			if t > era.to {
 				break

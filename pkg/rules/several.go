@@ -299,9 +299,10 @@ func (g *gather) settle(out func(*gatherEdge) bool) {
 			first = min(w, g.pending[0].t-1)
 		}
 		g.fold.Advance(first)
+		g.settled = first
 	}
 	for _, e := range *g.looked {
-		if e.From > g.settled && e.From <= w && g.settled != math.MinInt64 {
+		if e.From > g.settled && e.From <= w {
 			g.judge(e.From - 1)
 			g.takeUp(e)
 		}

@@ -312,6 +312,20 @@ func TestMembersOfAnEdgeWhoseClockGoesBackAreCounted(t *testing.T) {
 	}
 }
 
+func TestMembersOfSeriesThatAreRemovedAreCountedNoMore(t *testing.T) {
+	e, r := newTest(t, "- {id: rain, watch: {quantity: pm2_5}, above: {info: {limit: 10}}}\n- id: many\n  several: {of: rain, warning: {at_least: 2}}\n")
+	f := openFold(t, e, nil, pm("a"), pm("b"))
+	f.Advance(1000)
+	f.Observe(0, 1100, 20, good)
+	f.Observe(1, 1100, 20, good)
+	f.Advance(1200)
+	r.all = slices.DeleteFunc(r.all, func(tr alert.Transition) bool { return tr.Alert.Rule == "rain" || !settled(&tr) })
+	r.expect(t, "raised warning @1100 v=2 p=2 l=2")
+	f.Bind([]telemetry.BoundSeries{pm("a")})
+	f.Advance(1300)
+	r.expect(t, "cleared info @1200 v=20 p=20 l=10 (series removed)", "cleared warning @1201 v=1 p=2 l=2")
+}
+
 // BenchmarkSeveralFlood is a step of one of 10,000 standing members, with a group of
 // all and one for each site, while an edge that is cut off holds up what is settled
 // or none does.
