@@ -17,12 +17,15 @@ import (
 	"github.com/langbiang/langbiang/pkg/edge"
 	"github.com/langbiang/langbiang/pkg/hub"
 	"github.com/langbiang/langbiang/pkg/profile"
+	"github.com/langbiang/langbiang/pkg/rules"
 )
 
 func main() {
 	err := write("configs/schema")
-	if err == nil {
-		err = address("firmware-profiles")
+	for _, dir := range []string{"firmware-profiles", "configs/rules", "configs/demo/rules"} {
+		if err == nil {
+			err = address(dir)
+		}
 	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "schemas:", err)
@@ -33,7 +36,7 @@ func main() {
 // schemas are the files by name, without their ending.
 func schemas() map[string]any {
 	all := map[string]any{}
-	for _, of := range []map[string]any{edge.Schemas(), hub.Schemas(), profile.Schemas()} {
+	for _, of := range []map[string]any{edge.Schemas(), hub.Schemas(), profile.Schemas(), rules.Schemas()} {
 		maps.Copy(all, of)
 	}
 	return all
@@ -60,15 +63,23 @@ func write(dir string) error {
 	return nil
 }
 
-// address leads editors from every profile and fixture below dir to its schema.
+// address leads editors from every profile, fixture and rule file below dir to its
+// schema.
 func address(dir string) error {
 	return filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() || !strings.HasSuffix(path, ".yaml") || d.Name() == "quantities.yaml" {
+			return err
+		}
 		name := "profile"
 		switch {
-		case err != nil || d.IsDir() || !strings.HasSuffix(path, ".yaml") || d.Name() == "quantities.yaml":
-			return err
 		case strings.HasSuffix(path, ".fixtures.yaml"):
 			name = "fixtures"
+		case strings.HasSuffix(path, ".test.yaml"):
+			name = "ruletests"
+		case d.Name() == "tables.yaml":
+			name = "tables"
+		case filepath.Base(filepath.Dir(path)) == "rules":
+			name = "rules"
 		}
 		data, err := os.ReadFile(path)
 		if err != nil || bytes.HasPrefix(data, []byte("# yaml-language-server:")) {

@@ -94,9 +94,23 @@ func TestEveryShippedFileFitsTheSchemaThatItNames(t *testing.T) {
 	}
 }
 
-// skipped are files whose form has no schema: rules, and the catalogue.
-func skipped(path string) bool {
-	return strings.Contains(path, "/rules/") || strings.HasSuffix(path, "quantities.yaml")
+// skipped is the one file whose form has no schema: the catalogue.
+func skipped(path string) bool { return strings.HasSuffix(path, "quantities.yaml") }
+
+func TestTheSchemaOfRulesMarksMistakes(t *testing.T) {
+	rules := compile(t, filepath.Join(root, "configs/schema/rules.json"))
+	for text, fits := range map[string]bool{
+		"- {id: a, watch: {quantity: pm2_5, where: {site: [24848, b*]}}, above: {warning: {limit: 5, for: 1m}}}": true,
+		"- {id: a, watch: {quantity: state}, state: {critical: {is: [3, open, true]}}}":                          true,
+		"- {id: a, watch: {quantity: pm2_5}, abvoe: {warning: {limit: 5}}}":                                      false,
+		"- {id: a, watch: {quantity: pm2_5}, above: {warning: {limit: five}}}":                                   false,
+		"- {id: a, watch: {quantity: pm2_5, where: {site: {a: b}}}}":                                             false,
+		"{id: a}": false,
+	} {
+		if err := rules.Validate(load(t, []byte(text))); (err == nil) != fits {
+			t.Errorf("%q: %v, want it to fit: %v", text, err, fits)
+		}
+	}
 }
 
 func TestSchemasMarkWhatTheProgramRefuses(t *testing.T) {

@@ -24,6 +24,12 @@ func Schema(title string, v any) map[string]any {
 	return root
 }
 
+// Describer is a type that reads its own part of a file and can say what it takes. Its
+// method is called on the zero value.
+type Describer interface{ JSONSchema() map[string]any }
+
+var typeDescriber = reflect.TypeFor[Describer]()
+
 // schemaBuilder follows types. A type that contains itself becomes a definition.
 type schemaBuilder struct {
 	defs  map[string]any
@@ -41,6 +47,11 @@ func (s *schemaBuilder) of(t reflect.Type) map[string]any {
 		t = t.Elem()
 	}
 	switch {
+	case t.Implements(typeDescriber):
+		if d, ok := reflect.Zero(t).Interface().(Describer); ok {
+			return d.JSONSchema()
+		}
+		return map[string]any{}
 	case reflect.PointerTo(t).Implements(typeNode), t.Kind() == reflect.Interface:
 		return map[string]any{} // it reads its own part
 	case t == typeDuration:
