@@ -29,7 +29,7 @@ test-ui: build ## the page in a real browser; SCREENSHOTS=docs/images takes the 
 	@sh scripts/uitest/setup.sh
 	cd scripts/uitest && SCREENSHOTS=$(if $(SCREENSHOTS),$(abspath $(SCREENSHOTS))) node --test page.test.mjs
 
-interop: ## against servers not written here: pymodbus, simonvetter/modbus, mosquitto, GStreamer's RTSP server
+interop: ## against servers not written here: pymodbus, simonvetter/modbus, mosquitto, GStreamer's RTSP server, VictoriaMetrics
 	@sh scripts/interop/setup.sh
 	$(GO) vet -tags interop ./scripts/interop
 	$(GO) test -tags interop -count=1 -timeout 5m ./scripts/interop

@@ -39,6 +39,7 @@ type Hub struct {
 	ledger     *ledger.Ledger
 	store      tsdb.Store
 	local      *local.Store // the store when it is embedded, else nil
+	storeStops func()       // lets a store on a server no longer wait for it; may be nil
 	bus        *bus.Bus
 	engine     *rules.Engine
 	clock      *rules.ByClock // of the goroutine that settles
@@ -144,11 +145,15 @@ func (h *Hub) serve(version string) error {
 	if err != nil {
 		return fmt.Errorf("query API: %w", err)
 	}
+	queries, err := h.queries(prom)
+	if err != nil {
+		return err
+	}
 	var handler http.Handler = api.New(api.Config{
 		Alerts: alertsPart{h.ledger}, Acts: h.ledger, Rules: ruleAdmin{h}, Fleet: &fleet{hub: h}, SiteGroups: h.siteGroups, Edges: &fleet{hub: h}, Backups: &backups{hub: h, version: version, busy: make(chan struct{}, 1)},
 		Deliveries: deliveriesPart{h.deliveries, h.ledger}, CAP: h.capPart(), Source: h.plan.Config.Deliver.PublicURL, Ready: h.Ready,
 		Push:       push.NewHandler(h.sources.list(&h.plan.Config.Push), version, h.metrics, h.logger),
-		Prometheus: prom,
+		Prometheus: queries,
 		Metrics:    promhttp.HandlerFor(h.metrics, promhttp.HandlerOpts{}),
 		Page:       page, Logger: h.logger, Done: h.streams,
 	})
@@ -225,6 +230,9 @@ func (h *Hub) Run(ctx context.Context) error {
 	wg.Go(func() { trimStacks(ctx) })
 	<-ctx.Done()
 	h.notify(daemon.SdNotifyStopping)
+	if h.storeStops != nil {
+		h.storeStops()
+	}
 	close(h.streams)
 	shut, done := context.WithTimeout(context.WithoutCancel(ctx), 3*time.Second)
 	defer done()

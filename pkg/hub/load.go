@@ -3,6 +3,7 @@ package hub
 import (
 	"fmt"
 	"net"
+	"net/url"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -47,6 +48,7 @@ func Load(path string, override func(*Config) error) (*Plan, error) {
 	dir := filepath.Dir(path)
 	cfg.DataDir = relative(dir, cfg.DataDir)
 	cfg.Sites = relative(dir, cfg.Sites)
+	cfg.Store.Influx.TokenFile = relative(dir, cfg.Store.Influx.TokenFile)
 	for i := range cfg.Rules {
 		cfg.Rules[i] = relative(dir, cfg.Rules[i])
 	}
@@ -121,9 +123,7 @@ func (c *checker) settings(cfg *Config, quantities telemetry.Quantities) {
 	}
 	c.listen(cfg.HTTP.Listen, cfg.HTTP.Insecure, "http")
 	c.listen(cfg.MQTT.Listen, cfg.MQTT.Insecure, "mqtt")
-	if cfg.Store.Kind != "local" {
-		c.fault(fmt.Sprintf("%q is not known", cfg.Store.Kind), strictyaml.Meant(cfg.Store.Kind, []string{"local"}), "store", "kind")
-	}
+	c.store(&cfg.Store)
 	if cfg.Store.Retention < cfg.Store.MaxAge {
 		c.fault("too short", "at least store.edge_max_age, or what edges still hold would be dropped on arrival", "store", "retention")
 	}
@@ -146,6 +146,35 @@ func (c *checker) settings(cfg *Config, quantities telemetry.Quantities) {
 		if !slices.Contains(f.known, f.v) {
 			c.fault(fmt.Sprintf("%q is not known", f.v), strictyaml.Meant(f.v, f.known), "log", f.key)
 		}
+	}
+}
+
+// store judges the choice of a store.
+func (c *checker) store(s *StoreConfig) {
+	switch s.Kind {
+	case storeLocal:
+		if s.QueryURL != "" {
+			c.fault("is of a store of kind influx", "leave it out: the embedded store answers itself", "store", "query_url")
+		}
+		return
+	case storeInflux:
+	default:
+		c.fault(fmt.Sprintf("%q is not known", s.Kind), strictyaml.Meant(s.Kind, []string{storeLocal, storeInflux}), "store", "kind")
+		return
+	}
+	for _, u := range []struct {
+		url  string
+		path []any
+	}{{s.Influx.URL, []any{"store", "influx", "url"}}, {s.QueryURL, []any{"store", "query_url"}}} {
+		if parsed, err := url.Parse(u.url); err != nil || parsed.Host == "" || parsed.Scheme != "http" && parsed.Scheme != "https" {
+			c.fault(fmt.Sprintf("%q is not the address of a server", u.url), "for example http://store:8428", u.path...)
+		}
+	}
+	if s.Influx.Token != "" && s.Influx.TokenFile != "" {
+		c.fault("is given twice", "either token or token_file", "store", "influx", "token_file")
+	}
+	if s.Influx.FlushDelay < 0 {
+		c.fault("must not be below zero", "how long the server takes to flush, for example 15s", "store", "influx", "flush_delay")
 	}
 }
 

@@ -3,12 +3,19 @@ package hub
 import (
 	"errors"
 	"fmt"
+	"log/slog"
+	"net/http"
+	"net/http/httputil"
+	"net/url"
+	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/langbiang/langbiang/pkg/ledger"
 	"github.com/langbiang/langbiang/pkg/tsdb"
 	"github.com/langbiang/langbiang/pkg/tsdb/history"
+	"github.com/langbiang/langbiang/pkg/tsdb/influx"
 	"github.com/langbiang/langbiang/pkg/tsdb/local"
 )
 
@@ -21,8 +28,88 @@ func (h *Hub) inUse() error {
 	return fmt.Errorf("the data folder %s is in use by another process; stop it, or give this hub a data_dir of its own", h.plan.Config.DataDir)
 }
 
+// The kinds of stores.
+const (
+	storeLocal  = "local"
+	storeInflux = "influx"
+)
+
 // openStore opens the store that hub.yaml chooses. The ledger is open.
 func (h *Hub) openStore() error {
+	if h.plan.Config.Store.Kind == storeInflux {
+		return h.openInflux()
+	}
+	return h.openLocal()
+}
+
+// openInflux makes the store on a server, which need not be up.
+func (h *Hub) openInflux() error {
+	c := &h.plan.Config.Store
+	token := c.Influx.Token
+	if c.Influx.TokenFile != "" {
+		b, err := os.ReadFile(c.Influx.TokenFile)
+		if err != nil {
+			return fmt.Errorf("store.influx.token_file: %w", err)
+		}
+		token = strings.TrimSpace(string(b))
+	}
+	delay := c.Influx.FlushDelay
+	if delay == 0 {
+		delay = -1
+	}
+	s, err := influx.Open(influx.Options{
+		URL: c.Influx.URL, Org: c.Influx.Org, Bucket: c.Influx.Bucket, Token: token, QueryURL: c.QueryURL, FlushDelay: delay,
+		Refused: filepath.Join(h.plan.Config.DataDir, "store-refused.ndjson"), Logger: h.logger, Metrics: h.metrics,
+	})
+	if err != nil {
+		return err
+	}
+	h.store, h.storeStops = s, s.Stopping
+	return nil
+}
+
+// queries lets the server of a store answer queries itself, where it has one, and
+// everything else the API over the store.
+func (h *Hub) queries(own http.Handler) (http.Handler, error) {
+	c := &h.plan.Config.Store
+	if c.Kind != storeInflux {
+		return own, nil
+	}
+	to, err := url.Parse(c.QueryURL)
+	if err != nil {
+		return nil, fmt.Errorf("store.query_url: %w", err)
+	}
+	user := to.User
+	to.User = nil
+	proxy := &httputil.ReverseProxy{
+		Rewrite: func(r *httputil.ProxyRequest) {
+			r.SetURL(to)
+			r.Out.Header.Del("Cookie") // the hub's own
+			r.Out.Header.Del("Authorization")
+			if user != nil {
+				password, _ := user.Password()
+				r.Out.SetBasicAuth(user.Username(), password)
+			}
+		},
+		ErrorHandler: func(w http.ResponseWriter, r *http.Request, err error) {
+			h.logger.Error("the store's server does not answer a query", "query", r.URL.RawQuery, "err", err)
+			w.Header().Set("Content-Type", "application/json")
+			w.WriteHeader(http.StatusBadGateway)
+			_, _ = w.Write([]byte(`{"status":"error","errorType":"internal","error":"the store's server does not answer; the hub's log says why"}`)) // a client that has gone needs no answer
+		},
+		ErrorLog: slog.NewLogLogger(h.logger.Handler(), slog.LevelDebug),
+	}
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		switch r.URL.Path {
+		case "/api/v1/query", "/api/v1/query_range":
+			proxy.ServeHTTP(w, r)
+		default:
+			own.ServeHTTP(w, r)
+		}
+	}), nil
+}
+
+func (h *Hub) openLocal() error {
 	cfg := &h.plan.Config
 	var long *history.Options
 	if l := &cfg.Store.Long; l.FiveMinutes > 0 {

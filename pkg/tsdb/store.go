@@ -135,6 +135,7 @@ type Stats struct {
 	Conflicts       uint64        // dropped: same time as the newest sample, another value
 	TooOld          uint64        // dropped: older than the window
 	Ahead           uint64        // refused: too far ahead of the hub's clock
+	Refused         uint64        // by the store's server, and set aside
 	Syncs           uint64
 	LastSync        int64 // when the last one ended
 	SyncDuration    time.Duration
