@@ -187,6 +187,7 @@ type Config struct {
 	CAP        *CAP                       // nil: no CAP documents
 	Ready      func() error               // nil: ready; an error says why not
 	Push       http.Handler               // takes pushed data; may be nil
+	Export     http.Handler               // streams samples; may be nil
 	Prometheus http.Handler               // mounted at /prometheus/api/v1/
 	Metrics    http.Handler               // mounted at /metrics
 	Page       http.Handler               // everything else
@@ -242,6 +243,9 @@ func New(cfg Config) *Handler {
 	})
 	if cfg.Metrics != nil {
 		h.mux.Handle("GET /metrics", cfg.Metrics)
+	}
+	if cfg.Export != nil {
+		h.mux.Handle("GET /api/v1/export", cfg.Export)
 	}
 	if cfg.Push != nil {
 		for _, path := range []string{"POST /api/v2/write", "POST /write", "POST /api/v1/push", "GET /ping", "GET /health"} {

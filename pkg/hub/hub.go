@@ -19,6 +19,7 @@ import (
 
 	"github.com/langbiang/langbiang/pkg/alert/deliver"
 	"github.com/langbiang/langbiang/pkg/api"
+	"github.com/langbiang/langbiang/pkg/api/export"
 	"github.com/langbiang/langbiang/pkg/api/promapi"
 	"github.com/langbiang/langbiang/pkg/bus"
 	"github.com/langbiang/langbiang/pkg/clock"
@@ -141,7 +142,9 @@ func (h *Hub) serve(version string) error {
 	if err != nil {
 		return err
 	}
-	prom, err := promapi.New(promapi.Options{Queryable: h.store.Queryable(), Quantities: h.plan.Quantities, Version: version, Logger: h.logger})
+	prom, err := promapi.New(promapi.Options{
+		Queryable: h.store.Queryable(), Quantities: h.plan.Quantities, Version: version, Logger: h.logger, Alerts: h.activeAlerts, Rules: h.promRules,
+	})
 	if err != nil {
 		return fmt.Errorf("query API: %w", err)
 	}
@@ -152,6 +155,7 @@ func (h *Hub) serve(version string) error {
 	var handler http.Handler = api.New(api.Config{
 		Alerts: alertsPart{h.ledger}, Acts: h.ledger, Rules: ruleAdmin{h}, Fleet: &fleet{hub: h}, SiteGroups: h.siteGroups, Edges: &fleet{hub: h}, Backups: &backups{hub: h, version: version, busy: make(chan struct{}, 1)},
 		Deliveries: deliveriesPart{h.deliveries, h.ledger}, CAP: h.capPart(), Source: h.plan.Config.Deliver.PublicURL, Ready: h.Ready,
+		Export:     export.New(export.Options{Queryable: h.store.Queryable(), Logger: h.logger}),
 		Push:       push.NewHandler(h.sources.list(&h.plan.Config.Push), version, h.metrics, h.logger),
 		Prometheus: queries,
 		Metrics:    promhttp.HandlerFor(h.metrics, promhttp.HandlerOpts{}),

@@ -29,7 +29,7 @@ func Main(ctx context.Context, version string, args []string, stdout, stderr io.
 				checkRulesCommand(), testRulesCommand(), backtestCommand(), reloadCommand(), fireCommand(),
 			}},
 			{Use: "edges", Short: "work with edges", Commands: []settings.Command[*Plan]{forgetCommand()}},
-			backupCommand(), restoreCommand(),
+			backupCommand(), restoreCommand(), exportCommand(),
 			{Use: "deliveries", Short: "work with the targets that alerts are carried to", Commands: deliveryCommands()},
 			{Use: "notify", Short: "try what tells people and systems", Commands: []settings.Command[*Plan]{notifyTestCommand()}},
 			{Use: "check", Short: "say everything that is wrong with the configuration, sites and rules, and change nothing", Run: check},

@@ -1,7 +1,8 @@
 // Package promapi answers the part of Prometheus' HTTP API that dashboards use,
 // in Prometheus' exact shape, over any storage.Queryable with Prometheus' own
-// query engine: query, query_range, labels, label/NAME/values, series, metadata
-// and status/buildinfo. Grafana's Prometheus data source works with it.
+// query engine: query, query_range, labels, label/NAME/values, series, metadata,
+// rules, alerts, format_query, query_exemplars (there are none) and
+// status/buildinfo. Grafana's Prometheus data source works with it.
 //
 //	api, err := promapi.New(promapi.Options{Queryable: store.Queryable(), Quantities: catalogue})
 //	mux.Handle("/prometheus/", http.StripPrefix("/prometheus", api))
@@ -24,6 +25,7 @@ import (
 	"runtime"
 	"time"
 
+	"github.com/langbiang/langbiang/pkg/alert"
 	"github.com/langbiang/langbiang/pkg/telemetry"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/prometheus/promql"
@@ -35,6 +37,10 @@ import (
 type Options struct {
 	Queryable  storage.Queryable
 	Quantities telemetry.Quantities // answers /metadata
+
+	// Alerts returns what is active, Rules what watches; either may be nil.
+	Alerts func() ([]alert.Alert, error)
+	Rules  func() []Rule
 
 	MaxSamples  int           // that one query holds in memory; 10 million when 0
 	MaxPoints   int           // per series of a range query; 11,000 when 0
@@ -113,6 +119,15 @@ func New(o Options) (*API, error) {
 		a.mux.Handle("POST "+path, a.limited(h))
 	}
 	a.mux.Handle("GET /api/v1/label/{name}/values", a.limited(a.labelValues))
+	for path, h := range map[string]func(context.Context, *http.Request) (answer, error){
+		"/api/v1/query_exemplars": a.nothing,
+		"/api/v1/format_query":    a.formatQuery,
+	} {
+		a.mux.Handle("GET "+path, a.plain(h))
+		a.mux.Handle("POST "+path, a.plain(h))
+	}
+	a.mux.Handle("GET /api/v1/rules", a.plain(a.rules))
+	a.mux.Handle("GET /api/v1/alerts", a.plain(a.alerts))
 	a.mux.Handle("GET /api/v1/metadata", a.plain(a.metadata))
 	a.mux.Handle("GET /api/v1/status/buildinfo", a.plain(a.buildInfo))
 	a.mux.Handle("/", a.plain(func(_ context.Context, r *http.Request) (answer, error) {

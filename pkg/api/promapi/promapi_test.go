@@ -224,7 +224,7 @@ func TestMistakesAreNamed(t *testing.T) {
 		{"selector of everything", "/api/v1/labels", []string{"match[]", `{a=~".*"}`}, 400, "bad_data", "match[]"},
 		{"too many series", "/api/v1/series", []string{"match[]", `{__name__=~".+"}`}, 422, "execution", "more than 3 series"},
 		{"bad metadata limit", "/api/v1/metadata", []string{"limit", "x"}, 400, "bad_data", "limit must be a number"},
-		{"no such path", "/api/v1/rules", nil, 404, "not_found", "/api/v1/rules"},
+		{"no such path", "/api/v1/targets", nil, 404, "not_found", "/api/v1/targets"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			code, body := get(t, api, c.path, c.params...)
