@@ -9,7 +9,7 @@ EDGE     := -tags nethttpomithttp2
 GOLANGCI := v2.15.0
 export CGO_ENABLED ?= 0
 
-.PHONY: help build run test test-ui interop torture bench fuzz lint tidy cross docs clean
+.PHONY: help build page run test test-ui interop torture bench fuzz lint tidy cross docs clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -25,9 +25,14 @@ run: build ## start a hub, a simulated field and three edge agents; stop with Ct
 test: ## all tests, with the race detector
 	CGO_ENABLED=1 $(GO) test -race -timeout 9m ./...
 
+page: ## build pkg/web/dist from pkg/web/app, with Node.js; what comes out is committed
+	cd pkg/web/app && npm ci --no-audit --no-fund --loglevel=error && npm run --silent build
+
 test-ui: build ## the page in a real browser; SCREENSHOTS=docs/images takes the pictures anew
 	@sh scripts/uitest/setup.sh
-	cd scripts/uitest && SCREENSHOTS=$(if $(SCREENSHOTS),$(abspath $(SCREENSHOTS))) node --test page.test.mjs
+	@sh scripts/uitest/agree.sh
+	cd scripts/uitest && SCREENSHOTS=$(if $(SCREENSHOTS),$(abspath $(SCREENSHOTS))) node --test --test-concurrency=2 --test-reporter=spec alerts.test.mjs views.test.mjs
+	cd scripts/uitest && node --test --test-reporter=spec load.test.mjs
 
 interop: ## against servers not written here: pymodbus, simonvetter/modbus, mosquitto, GStreamer's RTSP server, VictoriaMetrics
 	@sh scripts/interop/setup.sh

@@ -9,8 +9,10 @@
 //	POST /api/v1/alerts/{id}/ACT, /alerts/acts    what people do, see [Acts]
 //	GET  /api/v1/holds; POST /api/v1/holds, /holds/{id}/end
 //	GET  /api/v1/sites, /edges, /devices, /series, /rules, /rules/status
+//	POST /api/v1/rules/{id}/backtest
 //	POST /api/v1/rules/reload, /rules/{id}/test   from this machine only
 //	POST /api/v1/backup            from this machine only, see [Backups]
+//	GET  /api/v1/page, /page/outlines             settings of the page
 //	GET  /healthz, /readyz
 //
 // The filters severity, site and rule take several values with commas between them.
@@ -152,13 +154,22 @@ type Series struct {
 
 // Rule is one loaded rule and what it watches.
 type Rule struct {
-	ID         string     `json:"id"`
-	Version    string     `json:"version"`
-	Kind       string     `json:"kind"`
-	Quantity   string     `json:"quantity"`
-	Severities []Limit    `json:"severities"`
-	Matched    int        `json:"matched_series"`
-	LastFired  *time.Time `json:"last_fired"`
+	ID         string            `json:"id"`
+	Version    string            `json:"version"`
+	Kind       string            `json:"kind"`
+	Title      telemetry.Text    `json:"title"`
+	Quantity   string            `json:"quantity"`
+	Unit       string            `json:"unit"`               // of what it judges
+	Where      string            `json:"where,omitempty"`    // which of the quantity's series; all when absent
+	Judges     string            `json:"judges,omitempty"`   // what of a series; the reading itself when absent
+	Schedule   string            `json:"schedule,omitempty"` // when; always when absent
+	Severities []Limit           `json:"severities"`
+	Labels     map[string]string `json:"labels,omitempty"`
+	Links      map[string]string `json:"links,omitempty"`  // addresses by name, such as procedure
+	Citation   string            `json:"source,omitempty"` // where the limits come from
+	Matched    int               `json:"matched_series"`
+	Active     int               `json:"active"` // alerts
+	LastFired  *time.Time        `json:"last_fired"`
 }
 
 // Limit is one step of a rule's ladder.
@@ -166,6 +177,7 @@ type Limit struct {
 	Severity alert.Severity `json:"severity"`
 	Limit    float64        `json:"limit"`
 	Clear    float64        `json:"clear"`
+	Low      *float64       `json:"low,omitempty"` // of a band, whose upper end is Limit
 	For      string         `json:"for"`
 	ClearFor string         `json:"clear_for"`
 }
@@ -191,7 +203,11 @@ type Config struct {
 	Prometheus http.Handler               // mounted at /prometheus/api/v1/
 	Metrics    http.Handler               // mounted at /metrics
 	Page       http.Handler               // everything else
-	Logger     *slog.Logger
+	Backtests  Backtests                  // may be nil
+	// PageSettings and Outlines (a GeoJSON document; may be nil) are for the page.
+	PageSettings PageSettings
+	Outlines     []byte
+	Logger       *slog.Logger
 	// Done ends the streams when it is closed, so that a shutdown need not wait for them.
 	Done <-chan struct{}
 	// Heartbeat is the time between comments on an idle stream; 15 s when zero.
@@ -236,6 +252,7 @@ func New(cfg Config) *Handler {
 	h.mountBackups()
 	h.mountDeliveries()
 	h.mountCAP()
+	h.mountPage()
 	h.handle("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { plain(w, http.StatusOK, "ok") })
 	h.handle("GET /readyz", h.ready)
 	h.mux.HandleFunc("/api/", func(w http.ResponseWriter, r *http.Request) {

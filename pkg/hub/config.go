@@ -23,6 +23,7 @@ type Config struct {
 	Rules   []string       `yaml:"rules" doc:"files of rules, with globs" example:"[./rules/*.yaml]"`
 	Offline OfflineConfig  `yaml:"offline" doc:"when an edge that is not heard raises edge_offline"`
 	Deliver deliver.Config `yaml:"deliver" doc:"where alerts are carried to"`
+	Page    PageConfig     `yaml:"page" doc:"what operators see"`
 }
 
 // HTTPConfig is the listener of API and page.
@@ -30,6 +31,14 @@ type HTTPConfig struct {
 	Listen   string `yaml:"listen" doc:"address" default:"127.0.0.1:8080"`
 	Insecure bool   `yaml:"insecure" doc:"allow plain text beyond this machine" default:"false"`
 	Pprof    bool   `yaml:"pprof" doc:"serve profiles of the running hub at /debug/pprof/, to this machine only" default:"false"`
+}
+
+// PageConfig is about the page. Without it nothing is asked of another host.
+type PageConfig struct {
+	Tiles       string   `yaml:"tiles" doc:"address of map tiles; browsers then ask that host. Without it the map shows points and outlines" example:"https://tiles.example/{z}/{x}/{y}.png"`
+	Attribution string   `yaml:"attribution" doc:"what the owner of the tiles wants said on the map"`
+	Outlines    string   `yaml:"outlines" doc:"file of outlines to draw on the map, GeoJSON in WGS 84, for example of communes" example:"./communes.geojson"`
+	Frames      []string `yaml:"frames" doc:"origins whose pages may show the hub's in a frame" example:"[https://ioc.example]"`
 }
 
 // MQTTConfig is the listener of the bus.

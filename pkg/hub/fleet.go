@@ -5,6 +5,7 @@ import (
 
 	"github.com/langbiang/langbiang/pkg/api"
 	"github.com/langbiang/langbiang/pkg/ingest"
+	"github.com/langbiang/langbiang/pkg/rules"
 	"github.com/langbiang/langbiang/pkg/telemetry"
 )
 
@@ -150,14 +151,16 @@ func (f *fleet) Rules() []api.Rule {
 	var out []api.Rule
 	for _, r := range f.hub.engine.Rules() {
 		a := api.Rule{
-			ID: r.ID, Version: r.Version, Kind: string(r.Kind), Quantity: r.Quantity,
-			Matched: r.Matched, LastFired: pointer(r.LastFired), Severities: []api.Limit{},
+			ID: r.ID, Version: r.Version, Kind: string(r.Kind), Title: r.Title, Quantity: r.Quantity, Unit: r.Unit,
+			Where: r.Where, Judges: r.Judges, Schedule: r.Schedule, Labels: r.Labels, Links: r.Links, Citation: r.Source,
+			Matched: r.Matched, Active: r.Active, LastFired: pointer(r.LastFired), Severities: []api.Limit{},
 		}
 		for _, l := range r.Levels {
-			a.Severities = append(a.Severities, api.Limit{
-				Severity: l.Severity, Limit: l.Limit, Clear: l.Clear,
-				For: l.For.String(), ClearFor: l.ClearFor.String(),
-			})
+			step := api.Limit{Severity: l.Severity, Limit: l.Limit, Clear: l.Clear, For: l.For.String(), ClearFor: l.ClearFor.String()}
+			if r.Kind == rules.Outside || r.Kind == rules.Inside {
+				step.Low = &l.Low
+			}
+			a.Severities = append(a.Severities, step)
 		}
 		out = append(out, a)
 	}

@@ -138,7 +138,8 @@ func sampleError(err error) bool {
 
 // serve prepares the HTTP side.
 func (h *Hub) serve(version string) error {
-	page, err := web.Handler()
+	look := &h.plan.Config.Page
+	page, err := web.Handler(web.Config{Frames: look.Frames, Images: look.images()})
 	if err != nil {
 		return err
 	}
@@ -160,6 +161,8 @@ func (h *Hub) serve(version string) error {
 		Prometheus: queries,
 		Metrics:    promhttp.HandlerFor(h.metrics, promhttp.HandlerOpts{}),
 		Page:       page, Logger: h.logger, Done: h.streams,
+		Backtests: &pastRules{h: h}, Outlines: h.plan.Outlines,
+		PageSettings: api.PageSettings{Version: version, Tiles: look.Tiles, Attribution: look.Attribution},
 	})
 	if h.plan.Config.HTTP.Pprof {
 		handler = profiles(handler)

@@ -24,6 +24,7 @@ type Plan struct {
 	Quantities telemetry.Quantities
 	Rules      []rules.Source // the rule files as they stand on disk
 	Set        *rules.Set     // what they say
+	Outlines   []byte         // of the map: the file page.outlines
 	Warnings   strictyaml.Errors
 
 	doc *strictyaml.Document // hub.yaml, for the places of faults
@@ -49,6 +50,7 @@ func Load(path string, override func(*Config) error) (*Plan, error) {
 	cfg.DataDir = relative(dir, cfg.DataDir)
 	cfg.Sites = relative(dir, cfg.Sites)
 	cfg.Store.Influx.TokenFile = relative(dir, cfg.Store.Influx.TokenFile)
+	cfg.Page.Outlines = relative(dir, cfg.Page.Outlines)
 	for i := range cfg.Rules {
 		cfg.Rules[i] = relative(dir, cfg.Rules[i])
 	}
@@ -69,6 +71,7 @@ func Load(path string, override func(*Config) error) (*Plan, error) {
 	c.settings(&cfg, plan.Quantities)
 	plan.Sites = c.sites(&cfg)
 	c.push(plan)
+	plan.Outlines = c.page(&cfg.Page)
 	if plan.Rules, plan.Set, err = c.rules(plan); err != nil {
 		return nil, err
 	}

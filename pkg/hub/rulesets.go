@@ -316,9 +316,7 @@ func (a ruleAdmin) series(name string) (telemetry.BoundSeries, error) {
 	edge, _, _ := strings.Cut(name, "/")
 	for _, s := range a.h.ingest.Series(edge) {
 		if alert.SeriesKey(s.Edge, s.Device, s.Point) == name {
-			return telemetry.BoundSeries{
-				Site: s.Site, Edge: s.Edge, Device: s.Device, Point: s.Point, Quantity: s.Quantity, Unit: s.Unit, Labels: s.Labels,
-			}, nil
+			return bound(&s), nil
 		}
 	}
 	return telemetry.BoundSeries{}, refused(alert.NotFound, "series are written EDGE/DEVICE/POINT and listed at /api/v1/series", "no edge has the series %.200q", name)

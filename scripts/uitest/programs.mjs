@@ -1,5 +1,5 @@
-// The programs under test, as processes: a hub, a simulated field, one edge.
-// Everything they write stands in a folder of its own; ports are free ones.
+// The programs under test, as processes: a hub, devices, one edge. Everything
+// they write stands in a folder of its own; ports are free ones.
 import { spawn } from "node:child_process";
 import { mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
 import { createServer } from "node:net";
@@ -41,25 +41,16 @@ class Program {
   }
 }
 
-// Line is the whole line from device to page, for the site of phường Lang Biang - Đà Lạt.
-export class Line {
-  static async start() {
-    const line = new Line();
-    line.dir = await mkdtemp(join(tmpdir(), "langbiang-ui-"));
-    const [http, mqtt, modbus, broker] = [await freePort(), await freePort(), await freePort(), await freePort()];
-    line.url = `http://127.0.0.1:${http}`;
-    line.hubArgs = ["run", "--config", join(root, "configs/demo/hub.yaml"), "--data-dir", join(line.dir, "hub"),
-      "--http.listen", `127.0.0.1:${http}`, "--mqtt.listen", `127.0.0.1:${mqtt}`];
-    const ptys = [1, 2, 3].map((n) => join(line.dir, `ttyBUS${n}`));
-    const config = (await readFile(join(root, "configs/demo/edge-lang-biang.yaml"), "utf8"))
-      .replace("127.0.0.1:1883", `127.0.0.1:${mqtt}`).replace("127.0.0.1:5020", `127.0.0.1:${modbus}`)
-      .replace("127.0.0.1:1884", `127.0.0.1:${broker}`).replace("../../data/demo/ttyBUS2", ptys[1])
-      .replace("../../data/demo/lang-biang-01", join(line.dir, "edge"));
-    await writeFile(join(line.dir, "edge.yaml"), config);
-    await line.startHub();
-    line.field = new Program("fieldsim", ["--modbus-tcp", `127.0.0.1:${modbus}`, "--mqtt", `127.0.0.1:${broker}`, ...ptys.flatMap((p) => ["--pty", p])]);
-    line.edge = new Program("langbiang-edge", ["run", "--config", join(line.dir, "edge.yaml")]);
-    return line;
+// System is a hub with what sends to it.
+class System {
+  static async folder() {
+    const s = new this();
+    s.dir = await mkdtemp(join(tmpdir(), "langbiang-ui-"));
+    s.others = [];
+    s.http = await freePort();
+    s.mqtt = await freePort();
+    s.url = `http://127.0.0.1:${s.http}`;
+    return s;
   }
 
   async startHub() {
@@ -79,7 +70,88 @@ export class Line {
   }
 
   async stop() {
-    for (const p of [this.field, this.edge, this.hub]) if (p) await p.stop("SIGINT");
+    for (const p of [...this.others, this.hub]) if (p) await p.stop("SIGINT");
     await rm(this.dir, { recursive: true, force: true });
+  }
+}
+
+// Line is the whole line from device to page, for the site of phường Lang Biang - Đà Lạt.
+export class Line extends System {
+  static async start() {
+    const line = await Line.folder();
+    const [modbus, broker] = [await freePort(), await freePort()];
+    const ptys = [1, 2, 3].map((n) => join(line.dir, `ttyBUS${n}`));
+    const config = (await readFile(join(root, "configs/demo/edge-lang-biang.yaml"), "utf8"))
+      .replace("127.0.0.1:1883", `127.0.0.1:${line.mqtt}`).replace("127.0.0.1:5020", `127.0.0.1:${modbus}`)
+      .replace("127.0.0.1:1884", `127.0.0.1:${broker}`).replace("../../data/demo/ttyBUS2", ptys[1])
+      .replace("../../data/demo/lang-biang-01", join(line.dir, "edge"));
+    await writeFile(join(line.dir, "edge.yaml"), config);
+    line.hubArgs = ["run", "--config", join(root, "configs/demo/hub.yaml"), "--data-dir", join(line.dir, "hub"),
+      "--http.listen", `127.0.0.1:${line.http}`, "--mqtt.listen", `127.0.0.1:${line.mqtt}`];
+    await line.startHub();
+    line.others.push(new Program("fieldsim", ["--modbus-tcp", `127.0.0.1:${modbus}`, "--mqtt", `127.0.0.1:${broker}`, ...ptys.flatMap((p) => ["--pty", p])]));
+    line.others.push(new Program("langbiang-edge", ["run", "--config", join(line.dir, "edge.yaml")]));
+    return line;
+  }
+}
+
+// Empty is a hub that nobody has told anything.
+export class Empty extends System {
+  static async start() {
+    const s = await Empty.folder();
+    const config = join(s.dir, "hub.yaml");
+    await writeFile(config, `data_dir: ./hub\nhttp: {listen: 127.0.0.1:${s.http}}\nmqtt: {listen: 127.0.0.1:${s.mqtt}}\nclock: {require_sync: false}\n`);
+    s.hubArgs = ["run", "--config", config];
+    await s.startHub();
+    return s;
+  }
+}
+
+// Crowd is 500 simulated devices with two alerts on each, whose severities move.
+export class Crowd extends System {
+  static async start() {
+    const s = await Crowd.folder();
+    const devices = Array.from({ length: 500 }, (_, i) => `  - {id: air-${String(i).padStart(3, "0")}, profile: generic/xy-md02, connection: bus-${i % 3}, unit: ${Math.floor(i / 3) + 1}, interval: 2s}`);
+    const ports = [await freePort(), await freePort(), await freePort()];
+    await writeFile(join(s.dir, "edge.yaml"), `edge: {id: crowd-01, site: "24846"}
+data_dir: ./edge
+hub: {url: mqtt://127.0.0.1:${s.mqtt}, send_every: 1s}
+clock: {trust: always}
+connections:
+${ports.map((p, i) => `  - {id: bus-${i}, modbus: {transport: tcp, address: 127.0.0.1:${p}, timeout: 1s}}`).join("\n")}
+devices:
+${devices.join("\n")}
+`);
+    await writeFile(join(s.dir, "rules.yaml"), `
+- id: warm
+  watch: {quantity: air_temperature}
+  above: {info: {limit: -40, clear: -41}, warning: {limit: 20, clear: 20}, critical: {limit: 30, clear: 30}}
+  collapse: false
+  message: {vi: "Nhiệt độ {{.Device}} tại {{.Site.Name}}: {{.Value}} °C", en: "{{.Device}} at {{.Site.Name}}: {{.Value}} °C"}
+- id: damp
+  watch: {quantity: relative_humidity}
+  above: {info: {limit: -1}, warning: {limit: 60, clear: 60}}
+  collapse: false
+  message: {vi: "Độ ẩm {{.Device}} tại {{.Site.Name}}: {{.Value}} %", en: "Humidity {{.Device}} at {{.Site.Name}}: {{.Value}} %"}
+`);
+    await writeFile(join(s.dir, "hub.yaml"), `data_dir: ./hub
+http: {listen: 127.0.0.1:${s.http}}
+mqtt: {listen: 127.0.0.1:${s.mqtt}}
+sites: ${join(root, "configs/demo/sites.yaml")}
+rules: [./rules.yaml]
+clock: {require_sync: false}
+`);
+    s.hubArgs = ["run", "--config", join(s.dir, "hub.yaml")];
+    await s.startHub();
+    const edge = join(s.dir, "edge.yaml");
+    const sim = new Program("langbiang-edge", ["simulate", "--config", edge]);
+    s.others.push(sim);
+    await until("the devices are simulated", () => {
+      if (sim.child.exitCode !== null) throw new Error(`the simulation ended:\n${sim.output}`);
+      return sim.output.includes("bus-2");
+    });
+    s.others.push(new Program("langbiang-edge", ["run", "--simulated", "--config", edge, "--hub.url", `mqtt://127.0.0.1:${s.mqtt}`]));
+    await until("1,000 alerts are active", async () => (await s.get("alerts/counts")).active >= 1000, 60_000);
+    return s;
   }
 }

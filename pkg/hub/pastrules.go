@@ -1,0 +1,168 @@
+package hub
+
+import (
+	"context"
+	"fmt"
+	"math"
+	"sync"
+	"time"
+
+	"github.com/langbiang/langbiang/pkg/alert"
+	"github.com/langbiang/langbiang/pkg/api"
+	"github.com/langbiang/langbiang/pkg/ingest"
+	"github.com/langbiang/langbiang/pkg/rules"
+	"github.com/langbiang/langbiang/pkg/telemetry"
+	"github.com/langbiang/langbiang/pkg/tsdb"
+)
+
+// Bounds of a backtest that the page asks for.
+const (
+	maxPastReadings = 3_000_000 // over all series
+	maxPastSeries   = 200
+	maxPastEpisodes = 500 // listed of each limit
+	pastColumns     = 900 // of each series' plot
+)
+
+// pastRules tries rules on the readings of the hub's own store, one at a time: the
+// code is that of live readings, and ingest comes first.
+type pastRules struct {
+	h  *Hub
+	mu sync.Mutex
+}
+
+// Backtest implements [api.Backtests].
+func (p *pastRules) Backtest(ctx context.Context, b api.Backtest) (api.BacktestResult, error) {
+	if !p.mu.TryLock() {
+		return api.BacktestResult{}, api.ErrBusy
+	}
+	defer p.mu.Unlock()
+	out := api.BacktestResult{From: b.From.UTC(), To: b.To.UTC(), Severity: b.Severity, Series: []api.BacktestSeries{}, Results: []api.BacktestLimit{}}
+	info, set, err := ruleAdmin{p.h}.rule(b.Rule)
+	if err != nil {
+		return out, err
+	}
+	if info.Kind == rules.Several {
+		return out, refused(alert.Invalid, "try the rules of its members", "rule %s watches alerts, not readings", b.Rule)
+	}
+	set = set.Only(b.Rule)
+	histories, err := p.histories(ctx, set, b.From, b.To)
+	if err != nil {
+		return out, err
+	}
+	for i := range histories {
+		out.Series = append(out.Series, columns(&histories[i], b.From, b.To))
+	}
+	judge := func(s *rules.Set, limit *float64) error {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		list := rules.Backtest(s, histories, b.To.UnixMilli())
+		sum := rules.Summarize(list, b.From, b.To)
+		r := api.BacktestLimit{
+			Limit: limit, Episodes: sum.Episodes, PerWeek: sum.PerWeek, Standing: sum.Standing.Seconds(), Share: sum.Share,
+			Median: sum.Median.Seconds(), Longest: sum.Longest.Seconds(), Open: sum.Open, List: []api.BacktestEpisode{},
+		}
+		for k := range list[:min(len(list), maxPastEpisodes)] {
+			e := &list[k]
+			ep := api.BacktestEpisode{Series: e.Series, Severity: e.Severity, Start: e.Start.UTC(), Peak: e.Peak}
+			if !e.End.IsZero() {
+				end := e.End.UTC()
+				ep.End = &end
+			}
+			r.List = append(r.List, ep)
+		}
+		out.Results = append(out.Results, r)
+		return nil
+	}
+	if err := judge(set, nil); err != nil {
+		return out, err
+	}
+	for _, limit := range b.Limits {
+		other, ok := set.WithLimit(b.Severity, limit)
+		if !ok {
+			return out, refused(alert.Invalid, "choose a severity that the rule has; its kind must be above or below", "rule %s has no limit of severity %q", b.Rule, b.Severity)
+		}
+		if err := judge(other, &limit); err != nil {
+			return out, err
+		}
+	}
+	return out, nil
+}
+
+// histories reads what the rule watches, day by day, so that the bound is met
+// before the memory is taken.
+func (p *pastRules) histories(ctx context.Context, set *rules.Set, from, to time.Time) ([]rules.History, error) {
+	var out []rules.History
+	for _, e := range p.h.ingest.Edges() {
+		for _, s := range p.h.ingest.Series(e.Edge) {
+			if b := bound(&s); len(set.Matches(b)) > 0 {
+				out = append(out, rules.History{Series: b})
+			}
+		}
+	}
+	switch {
+	case len(out) == 0:
+		return nil, refused(alert.Invalid, "see what it watches at /api/v1/rules", "the rule matches no series")
+	case len(out) > maxPastSeries:
+		return nil, refused(alert.Invalid, "use langbiang-hub rules backtest", "the rule watches %d series; at most %d are tried here", len(out), maxPastSeries)
+	}
+	total := 0
+	for at := from; at.Before(to); at = at.Add(chunk) {
+		end := min(at.Add(chunk).UnixMilli(), to.UnixMilli()+1) - 1
+		for i := range out {
+			h := &out[i]
+			s := &h.Series
+			got, err := tsdb.ReadSamples(ctx, p.h.store.Queryable(), at.UnixMilli(), end,
+				tsdb.Match{Name: tsdb.NameLabel, Value: s.Quantity}, tsdb.Match{Name: "edge", Value: s.Edge},
+				tsdb.Match{Name: "device", Value: s.Device}, tsdb.Match{Name: "point", Value: s.Point}, tsdb.Match{Name: "late"})
+			if err != nil {
+				return nil, fmt.Errorf("store: %w", err)
+			}
+			for _, g := range got {
+				for _, x := range g.Samples {
+					if n := len(h.Readings); n > 0 && h.Readings[n-1].Time >= x.T {
+						continue // the same point under other labels
+					}
+					h.Readings = append(h.Readings, rules.PastReading{Time: x.T, Value: x.V, Bad: tsdb.IsStaleMarker(x.V)})
+					total++
+				}
+			}
+			if total > maxPastReadings {
+				return nil, refused(alert.Invalid, "choose a shorter time, or use langbiang-hub rules backtest", "there are more than %d readings", maxPastReadings)
+			}
+		}
+	}
+	return out, nil
+}
+
+func bound(s *ingest.SeriesStatus) telemetry.BoundSeries {
+	return telemetry.BoundSeries{
+		Site: s.Site, Edge: s.Edge, Device: s.Device, Point: s.Point, Quantity: s.Quantity, Unit: s.Unit, Labels: s.Labels,
+	}
+}
+
+// columns thins a history out for a plot.
+func columns(h *rules.History, from, to time.Time) api.BacktestSeries {
+	s := &h.Series
+	out := api.BacktestSeries{
+		Site: s.Site, Edge: s.Edge, Device: s.Device, Point: s.Point, Quantity: s.Quantity, Unit: s.Unit,
+		Times: []int64{}, Low: []float64{}, High: []float64{},
+	}
+	width := max((to.UnixMilli()-from.UnixMilli())/pastColumns, 1)
+	last := int64(math.MinInt64)
+	for i := range h.Readings {
+		r := &h.Readings[i]
+		if r.Bad {
+			continue
+		}
+		at := r.Time - (r.Time-from.UnixMilli())%width
+		if at != last {
+			last = at
+			out.Times, out.Low, out.High = append(out.Times, at), append(out.Low, r.Value), append(out.High, r.Value)
+			continue
+		}
+		n := len(out.Times) - 1
+		out.Low[n], out.High[n] = min(out.Low[n], r.Value), max(out.High[n], r.Value)
+	}
+	return out
+}

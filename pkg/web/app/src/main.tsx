@@ -1,0 +1,8 @@
+import { render } from "preact";
+import { App } from "./app";
+import { listen } from "./store";
+import "./style/base.css";
+import "./style/views.css";
+
+render(<App />, document.getElementById("app")!);
+listen();

@@ -1,0 +1,165 @@
+// The views beside the alerts: places, devices, series, rules, reports.
+import assert from "node:assert/strict";
+import { readFile } from "node:fs/promises";
+import { after, afterEach, before, test } from "node:test";
+import { Browser, texts } from "./browser.mjs";
+import { Empty, Line, until } from "./programs.mjs";
+
+let line, browser;
+
+before(async () => {
+  line = await Line.start();
+  browser = await Browser.start(line.url);
+  await until("all devices are known", async () => (await line.get("devices")).items.length === 8);
+  await until("alerts have come and gone", async () => (await line.get("alerts?state=cleared")).items.length > 1);
+});
+
+after(async () => {
+  await browser?.stop();
+  await line?.stop();
+});
+
+afterEach(() => browser.close());
+
+async function csv(page, click) {
+  const [file] = await Promise.all([page.waitForEvent("download"), click()]);
+  const text = await readFile(await file.path(), "utf8");
+  assert.equal(text.charCodeAt(0), 0xfeff, "Excel wants a mark before UTF-8");
+  return text.slice(1).trim().split("\r\n");
+}
+
+test("the map shows the sites, and what is at a chosen one", async () => {
+  const page = await browser.open("#/map?site=24846");
+  await page.locator(".bigmap canvas").waitFor();
+  await until("the three places are named", async () => (await page.locator(".leaflet-tooltip").count()) === 3);
+  await page.locator("h2", { hasText: "Phường Lang Biang - Đà Lạt" }).waitFor();
+  await page.getByRole("link", { name: "market-air" }).waitFor();
+  await browser.accessible("the map");
+  await browser.picture("page-map");
+});
+
+test("devices say what is wrong and what to do", async () => {
+  const page = await browser.open("#/fleet");
+  await until("all devices are listed", async () => (await page.locator(".devrow").count()) === 8);
+  await browser.accessible("devices");
+  const down = page.locator(".devrow.bad", { hasText: "bridge" });
+  await down.waitFor(); // it does not answer from time to time
+  assert.match(await down.textContent(), /không trả lời.*Kiểm tra nguồn điện/);
+  await browser.picture("page-devices");
+  await page.locator(".search").fill("renke");
+  await until("the list is searched", async () => (await page.locator(".devrow").count()) === 1);
+  await page.getByRole("link", { name: "air-01" }).click();
+  const card = page.locator(".card", { hasText: "PM2.5" }).locator("b");
+  const first = await card.textContent();
+  assert.match(first, /^[\d.,]+ µg\/m³$/);
+  await until("the value changes by itself", async () => (await card.textContent()) !== first);
+  await page.goto(`${line.url}/#/edge/lang-biang-01`);
+  await page.getByText("Đang kết nối").first().waitFor();
+  await browser.accessible("an edge");
+});
+
+test("a device is put under maintenance and taken back", async () => {
+  const page = await browser.open("#/device/lang-biang-01/junction");
+  await page.getByRole("button", { name: /Ngừng sử dụng/ }).click();
+  await page.getByRole("dialog").getByRole("button", { name: "Lưu" }).click();
+  await page.locator(".chip", { hasText: "Bảo trì" }).waitFor();
+  assert.equal((await line.get("holds?kind=maintenance")).items[0].device, "junction");
+  await page.getByRole("button", { name: "Kết thúc" }).click();
+  await until("it has ended", async () => (await line.get("holds?kind=maintenance")).items.length === 0);
+});
+
+test("series are picked, compared, zoomed and exported", async () => {
+  const page = await browser.open(`#/series?from=${Date.now() - 600_000}&to=${Date.now()}`);
+  await page.getByLabel("Đại lượng").selectOption({ label: "Bụi mịn PM2.5" });
+  await page.locator(".picker li", { hasText: "air-01" }).getByRole("checkbox").check();
+  await page.locator(".picker li", { hasText: "market-air" }).getByRole("checkbox").check();
+  await until("both are plotted", async () => (await page.locator(".plot .key > span").count()) >= 2);
+  const before = new URL(page.url()).hash;
+  const box = await page.locator(".plot .u-over").first().boundingBox();
+  await page.mouse.move(box.x + box.width * 0.7, box.y + 50);
+  await page.mouse.down();
+  await page.mouse.move(box.x + box.width - 2, box.y + 60, { steps: 4 });
+  await page.mouse.up();
+  await until("a part is looked at", async () => new URL(page.url()).hash !== before);
+  const span = new URLSearchParams(new URL(page.url()).hash.split("?")[1]);
+  assert.ok(Number(span.get("to")) - Number(span.get("from")) < 400_000);
+  const lines = await csv(page, () => page.getByRole("button", { name: "Tải CSV" }).click());
+  assert.equal(lines[0], "time,site,edge,device,point,quantity,unit,value,min,max,late");
+  assert.ok(lines.length > 5 && lines.some((l) => l.includes("market-air")), `${lines.length} lines`);
+  const now = Date.now();
+  await page.goto(`${line.url}/#/series?s=lang-biang-01/air-01/pm2_5&s=lang-biang-01/market-air/pm2_5&from=${now - 365 * 86400_000}&to=${now}`);
+  await page.getByText(/trung bình, thấp nhất – cao nhất: \d/).waitFor(); // a year is read in steps
+  await page.goto(`${line.url}/#/series?s=lang-biang-01/air-01/pm2_5&s=lang-biang-01/market-air/pm2_5&from=${now - 40_000}&to=${now}`);
+  await page.getByText(/từng số đo/).waitFor(); // and a minute reading by reading
+  await browser.accessible("series");
+  await browser.picture("page-series");
+});
+
+test("rules say what they match; other limits are tried on the past", async () => {
+  const page = await browser.open("#/rules");
+  await page.locator("tr", { hasText: "stream-level" }).getByText("không khớp chuỗi nào").waitFor();
+  await browser.accessible("rules");
+  await page.getByRole("link", { name: "Bụi mịn PM2.5 cao" }).click();
+  await page.getByLabel(/Các ngưỡng/).fill("30; 5.000");
+  await page.getByRole("button", { name: "Thử", exact: true }).click();
+  const result = page.locator("tr", { has: page.getByRole("radio") });
+  await until("the rule and both limits were tried", async () => (await result.count()) === 3);
+  const episodes = await Promise.all([0, 1, 2].map(async (i) => Number(await result.nth(i).locator("td").nth(1).textContent())));
+  assert.ok(episodes[0] > 0 && episodes[1] > 0, `episodes ${episodes}`);
+  assert.equal(episodes[2], 0, "5,000 µg/m³ has not been");
+  await page.locator(".plot canvas").first().waitFor();
+  await browser.accessible("a rule");
+  await browser.picture("page-rule");
+});
+
+test("a report of the day, to print and as CSV", async () => {
+  const page = await browser.open("#/reports?period=day");
+  const row = page.locator("tr", { hasText: "Phường Lang Biang - Đà Lạt" }).first();
+  await until("the report is made", async () => (await row.count()) > 0);
+  assert.match(await row.textContent(), /µg\/m³/);
+  await browser.accessible("a report");
+  const lines = await csv(page, () => page.getByRole("button", { name: "Tải CSV" }).click());
+  assert.match(lines[0], /^Địa bàn,ID,Từ,Đến,Cảnh báo phát sinh/);
+  assert.equal(lines.length, 1 + 1 + 3, "a head, the whole, and three sites");
+  await page.emulateMedia({ media: "print" });
+  assert.equal(await page.locator("header.bar").isVisible(), false);
+  assert.equal(await row.isVisible(), true);
+  const pdf = await page.pdf({ format: "A4" });
+  assert.ok(pdf.length > 10_000 && pdf.subarray(0, 5).toString() === "%PDF-");
+  await browser.picture("page-report", { fullPage: true });
+});
+
+test("history is filtered and exported", async () => {
+  const page = await browser.open("#/history");
+  await until("alerts are listed", async () => (await page.locator(".alert").count()) > 0);
+  await page.getByLabel("Mức").selectOption("critical");
+  await until("only critical ones", async () => {
+    const all = await texts(page.locator(".alert .badge"));
+    return all.every((s) => s.includes("Nghiêm trọng"));
+  });
+  await page.getByLabel("Mức").selectOption("");
+  await until("all again", async () => (await page.locator(".alert.warning").count()) > 0);
+  const lines = await csv(page, () => page.getByRole("button", { name: "Tải CSV" }).click());
+  assert.ok(lines.length > 2 && lines[1].includes("Phường Lang Biang - Đà Lạt"));
+  await browser.accessible("history");
+});
+
+test("an empty system tells the next step", async () => {
+  const empty = await Empty.start();
+  const other = await Browser.start(empty.url);
+  try {
+    await browser.open("icon.svg"); // for afterEach
+    const page = await other.open("#/");
+    await page.getByText("Bắt đầu: khai báo địa bàn").waitFor();
+    await page.getByText("Không có cảnh báo nào đang diễn ra.").waitFor();
+    await other.accessible("an empty system");
+    for (const view of ["map", "fleet", "series", "rules", "reports", "history"]) {
+      await page.goto(`${empty.url}/#/${view}`);
+      await page.locator(".empty").first().waitFor();
+    }
+    await other.close();
+  } finally {
+    await other.stop();
+    await empty.stop();
+  }
+});
