@@ -116,6 +116,7 @@ test("shelving has an end, and can be ended before", async () => {
 test("a hub that is killed under an open page is missed, and comes back without a loss", async () => {
   const page = await browser.open();
   await shown(page);
+  await page.locator(".map canvas").waitFor();
   const before = await ids();
   await line.killHub();
   await until("the page says that it is cut off", async () => /Đang nối lại/.test(await page.locator("#link").textContent()));

@@ -21,7 +21,7 @@ export class Browser {
   stop() { return this.chromium.close(); }
 
   // open shows a view; who is on duty has said so, unless that is what is tested.
-  async open(hash = "#/", { who = "Lan", lang = "", ...options } = {}) {
+  async open(hash = "#/", { who = "Lan", lang = "", watch = "", ...options } = {}) {
     this.context = await this.chromium.newContext({ viewport: { width: 1366, height: 900 }, locale: "vi-VN", timezoneId: "Asia/Ho_Chi_Minh", acceptDownloads: true, ...options });
     const page = await this.context.newPage();
     this.page = page;
@@ -36,6 +36,16 @@ export class Browser {
         if (l && localStorage.getItem("lang") === null) localStorage.setItem("lang", l);
       } catch { /* a page without storage */ }
     }, [who, lang]);
+    if (watch) { // when something is first on the screen
+      await page.addInitScript((what) => {
+        const seen = new MutationObserver(() => {
+          if (!document.querySelector(what)) return;
+          seen.disconnect();
+          requestAnimationFrame(() => setTimeout(() => { window.seenAt = performance.now(); }));
+        });
+        seen.observe(document, { childList: true, subtree: true });
+      }, watch);
+    }
     await page.goto(`${this.url}/${hash}`);
     return page;
   }

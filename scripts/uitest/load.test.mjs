@@ -20,9 +20,9 @@ after(async () => {
 });
 
 test("the first load is small and quick", async (t) => {
-  const page = await browser.open("#/");
+  const page = await browser.open("#/", { watch: ".alertlist .alert" });
   await shown(page);
-  const at = await page.evaluate(() => performance.now());
+  const at = await page.evaluate(() => window.seenAt);
   await page.locator(".map canvas").waitFor();
   const got = await page.evaluate(() => performance.getEntriesByType("resource").filter((r) => /\.(js|css)$/.test(new URL(r.name).pathname)).map((r) => ({ name: new URL(r.name).pathname, sent: r.encodedBodySize, whole: r.decodedBodySize })));
   const scripts = got.filter((r) => r.name.endsWith(".js"));
@@ -33,7 +33,7 @@ test("the first load is small and quick", async (t) => {
     if (r.name === "/page.js") first = gzipSync(body, { level: 9 }).length;
     assert.ok(r.sent < body.length * 0.6, `${r.name} is not sent compressed`);
   }
-  t.diagnostic(`first load: ${(sent / 1000).toFixed(1)} kB of compressed script (${(first / 1000).toFixed(1)} kB before the map), alerts shown after ${at.toFixed(0)} ms with 1,000 active (goals: 150 kB, 1,000 ms)`);
+  t.diagnostic(`first load: ${(sent / 1000).toFixed(1)} kB of compressed script (${(first / 1000).toFixed(1)} kB before the map), alerts on the screen after ${at.toFixed(0)} ms with 1,000 active (goals: 150 kB, 1,000 ms)`);
   assert.ok(sent < 150_000, `${sent} bytes of script`);
   await browser.close();
 });

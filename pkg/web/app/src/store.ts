@@ -21,7 +21,8 @@ const clearedKept = 500;
 export type Link = "connecting" | "live" | "reconnecting";
 export const link = signal<Link>("connecting");
 export const lastEvent = signal<string | null>(null);
-export const listed = signal(false);
+export const listed = signal(false); // something is there to be shown
+export const complete = signal(false); // all is there that is active
 export const notice = signal<"trimmed" | "restored" | null>(null);
 export const tick = signal(Date.now()); // each second: what is said in "ago"
 setInterval(() => { tick.value = Date.now(); }, 1000);
@@ -56,16 +57,34 @@ function forget() {
   for (const a of over.slice(0, over.length - clearedKept)) alerts.delete(a.id);
 }
 
+// glimpse brings the newest active alerts at once, so that a page with a thousand
+// of them shows something while the rest comes.
+async function glimpse() {
+  const p = await get<Page<Alert>>("/api/v1/alerts?state=active&limit=50");
+  for (const a of p.items) put(a);
+  listed.value = true;
+}
+
 // list reads what the stream does not repeat: all active alerts, those that
 // nobody has looked at, and the newest others.
 async function list() {
+  const before = new Map([...alerts.values()].filter((a) => a.state === "active").map((a) => [a.id, a.sequence]));
   const [active, open, recent] = await Promise.all([
     all<Alert>("alerts?state=active"),
     get<Page<Alert>>(`/api/v1/alerts?isa_state=cleared_unacknowledged&limit=${clearedKept}`),
     get<Page<Alert>>("/api/v1/alerts?limit=100"),
   ]);
   for (const a of [...active, ...open.items, ...recent.items]) put(a);
-  listed.value = true;
+  // What was active and is no longer listed has ended while nothing was heard,
+  // unless the stream has said something newer of it.
+  const listedNow = new Set(active.map((a) => a.id));
+  for (const [id, sequence] of before) {
+    if (listedNow.has(id) || alerts.get(id)?.sequence !== sequence) continue;
+    get<Alert>(`/api/v1/alerts/${encodeURIComponent(id)}`).then(put, () => { alerts.delete(id); changed(); });
+  }
+  const newest = [...alerts.values()].reduce((at, a) => (a.recorded > at ? a.recorded : at), lastEvent.value ?? "");
+  lastEvent.value = newest || null;
+  listed.value = complete.value = true;
   changed();
 }
 
@@ -90,8 +109,9 @@ let resumeAt = "";
 // that changes in between comes by both ways. The browser resumes a broken
 // stream by itself; one that it gave up is opened anew where it was.
 export function listen() {
+  if (!listed.value) glimpse().catch(() => { /* the list follows */ });
   const source = new EventSource(`/api/v1/alerts/stream${resumeAt ? `?after=${encodeURIComponent(resumeAt)}` : ""}`);
-  source.onopen = () => { link.value = "live"; contact.value = Date.now(); if (resumeAt) listed.value = true; };
+  source.onopen = () => { link.value = "live"; contact.value = Date.now(); };
   source.onerror = () => {
     link.value = "reconnecting";
     if (source.readyState === EventSource.CLOSED) setTimeout(listen, 2000);

@@ -5,7 +5,7 @@ import { type ActName, possible, start } from "../acting";
 import { t } from "../i18n";
 import { useKeys } from "../keys";
 import { go, path } from "../router";
-import { current, isFresh, listed, tick, version } from "../store";
+import { complete, current, isFresh, listed, tick, version } from "../store";
 import { type Alert, rank, severities, type Severity } from "../types";
 import { AlertRow } from "./alertrow";
 import { Empty, Loading, place, Sign, Tabs, title } from "./basics";
@@ -86,13 +86,13 @@ export function AlertList() {
       </div>
       <div class="bulk" data-on={picked.length > 0}>
         <label class="pick"><input type="checkbox" checked={all} ref={(el) => { if (el) el.indeterminate = picked.length > 0 && !all; }} disabled={list.length === 0}
-          onClick={() => setChosen(new Set(all ? [] : list.map((a) => a.id)))} /> {picked.length ? `${picked.length} ${t("selected")}` : `${list.length} ${t("ofAlerts")}`}</label>
+          onClick={() => setChosen(new Set(all ? [] : list.map((a) => a.id)))} /> {picked.length ? `${picked.length} ${t("selected")}` : `${complete.value ? list.length : "…"} ${t("ofAlerts")}`}</label>
         {picked.length > 0 && bulk.filter((b) => picked.some((a) => possible(b, a))).map((b) => (
           <button key={b} type="button" class={b === "acknowledge" ? "main" : ""} onClick={() => act(b)}>{t("acts")[b]}</button>
         ))}
         {picked.length > 0 && <button type="button" onClick={() => setChosen(new Set())}>{t("clear")}</button>}
       </div>
-      {!listed.value ? <Loading /> : list.length === 0 ? <Empty><Sign of="" /> {nothing}</Empty> : (
+      {!listed.value || (list.length === 0 && !complete.value) ? <Loading /> : list.length === 0 ? <Empty><Sign of="" /> {nothing}</Empty> : (
         <Virtual class="alerts" label={t("alerts")} items={list} row={narrow ? 128 : 74} id={(a) => a.id} cursor={cursor}
           draw={(a) => <AlertRow a={a} fresh={isFresh(a.id)} here={a.id === at} selected={chosen.has(a.id)} onSelect={select} />} />
       )}

@@ -7,7 +7,10 @@ const loaded = new Map<string, unknown>();
 export function useLazy<P>(name: string, load: () => Promise<ComponentType<P>>): ComponentType<P> | null {
   const [, redraw] = useState(0);
   useEffect(() => {
-    if (!loaded.has(name)) load().then((c) => { loaded.set(name, c); redraw((n) => n + 1); }, () => { /* the list beside it says the same */ });
+    let timer = 0;
+    const bring = () => { load().then((c) => { loaded.set(name, c); redraw((n) => n + 1); }, () => { timer = setTimeout(bring, 3000); }); };
+    if (!loaded.has(name)) bring();
+    return () => clearTimeout(timer);
   }, [name]);
   return (loaded.get(name) as ComponentType<P> | undefined) ?? null;
 }

@@ -6,7 +6,7 @@ import { number } from "../format";
 import { t, text } from "../i18n";
 import { counts, devices, edges, rules, sites } from "../poll";
 import { path } from "../router";
-import { calling, listed } from "../store";
+import { calling, complete } from "../store";
 import { rank, severities } from "../types";
 
 export function Counts() {
@@ -18,9 +18,9 @@ export function Counts() {
     <ul class="counts" id="counts" aria-live="polite" aria-label={t("active")}>
       {severities.map((s) => {
         const n = list.filter((a) => a.severity === s).length;
-        return <li key={s} class={`${s}${n ? "" : " zero"}`}><Sign of={s} /><b>{listed.value ? number(n, 0) : "…"}</b><span>{t("severity")[s]}</span></li>;
+        return <li key={s} class={`${s}${n ? "" : " zero"}`}><Sign of={s} /><b>{complete.value ? number(n, 0) : "…"}</b><span>{t("severity")[s]}</span></li>;
       })}
-      <li class={`plain${todo ? "" : " zero"}`}><b>{number(todo, 0)}</b><span>{t("unacknowledged")}</span></li>
+      <li class={`plain${todo ? "" : " zero"}`}><b>{complete.value ? number(todo, 0) : "…"}</b><span>{t("unacknowledged")}</span></li>
       <li class={`plain${held ? "" : " zero"}`} title={c ? Object.entries(c.held).map(([k, n]) => `${t("isa")[k] ?? k}: ${n}`).join(", ") : ""}><b>{number(held, 0)}</b><span>{t("held")}</span></li>
       <li class={`plain${c?.chattering ? "" : " zero"}`}><b>{number(c?.chattering ?? 0, 0)}</b><span>{t("chatteringNow")}</span></li>
     </ul>

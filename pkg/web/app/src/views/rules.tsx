@@ -14,8 +14,7 @@ import { limitsOf } from "./alert";
 import { NextStep } from "./overview";
 
 const levels = (r: Rule) => r.severities.map((l) => `${t("severity")[l.severity]} ${levelText(r, l)}`).join(" · ");
-function levelText(r: Rule, l: Level) {
-  const u = r.unit ?? "";
+function levelText(r: Rule, l: Level, u = r.unit ?? "") {
   if (r.kind === "no_data" || r.kind === "flatline" || r.kind === "edge_offline") return l.for && l.for !== "0s" ? goTime(l.for) : duration(l.limit * 1000);
   const sign = r.kind === "above" ? "> " : r.kind === "below" ? "< " : "";
   return `${sign}${l.low !== undefined && l.low !== l.limit ? `${number(l.low)}–` : ""}${measured(l.limit, u)}`;
@@ -97,8 +96,8 @@ export function RuleView() {
           <section class="panel" aria-label={t("ladder")}>
             <h2>{t("ladder")}</h2>
             <table>
-              <thead><tr><th>{t("severityName")}</th><th class="n">{t("limit")}</th><th class="n">{t("clearAt")}</th><th class="n">{t("forTime")}</th></tr></thead>
-              <tbody>{[...r.severities].reverse().map((l) => <tr key={l.severity}><td><Badge of={l.severity} /></td><td class="n">{levelText(r, l)}</td><td class="n">{measured(l.clear, r.unit ?? "")}</td><td class="n">{goTime(l.for)}</td></tr>)}</tbody>
+              <thead><tr><th>{t("severityName")}</th><th class="n">{unit(r.unit) || t("limit")}</th><th class="n">{t("clearAt")}</th><th class="n">{t("forTime")}</th></tr></thead>
+              <tbody>{[...r.severities].reverse().map((l) => <tr key={l.severity}><td><Badge of={l.severity} /></td><td class="n">{levelText(r, l, "")}</td><td class="n">{number(l.clear)}</td><td class="n">{goTime(l.for)}</td></tr>)}</tbody>
             </table>
           </section>
         </div>
