@@ -152,32 +152,64 @@ type Series struct {
 	Quality  string            `json:"quality"`
 }
 
-// Rule is one loaded rule and what it watches.
+// Rule is one rule in force, what it watches, and what it has done.
 type Rule struct {
-	ID         string            `json:"id"`
-	Version    string            `json:"version"`
-	Kind       string            `json:"kind"`
-	Title      telemetry.Text    `json:"title"`
-	Quantity   string            `json:"quantity"`
-	Unit       string            `json:"unit"`               // of what it judges
-	Where      string            `json:"where,omitempty"`    // which of the quantity's series; all when absent
-	Judges     string            `json:"judges,omitempty"`   // what of a series; the reading itself when absent
-	Schedule   string            `json:"schedule,omitempty"` // when; always when absent
-	Severities []Limit           `json:"severities"`
-	Labels     map[string]string `json:"labels,omitempty"`
-	Links      map[string]string `json:"links,omitempty"`  // addresses by name, such as procedure
-	Citation   string            `json:"source,omitempty"` // where the limits come from
-	Matched    int               `json:"matched_series"`
-	Active     int               `json:"active"` // alerts
-	LastFired  *time.Time        `json:"last_fired"`
+	ID          string            `json:"id"`
+	Version     string            `json:"version"` // names how it judges; part of its alerts' identity
+	Kind        string            `json:"kind"`
+	Title       telemetry.Text    `json:"title"`
+	JudgedBy    string            `json:"judged_by"` // event time, or hub clock
+	Quantity    string            `json:"quantity"`
+	Unit        string            `json:"unit"`               // of what it judges
+	Where       string            `json:"where,omitempty"`    // which of the quantity's series; all when absent
+	Judges      string            `json:"judges,omitempty"`   // what of a series; the reading itself when absent
+	Compares    string            `json:"compares,omitempty"` // above, below, outside or inside; absent where the kind says it
+	Severities  []Limit           `json:"severities"`
+	Overrides   int               `json:"overrides,omitempty"`   // groups of series with limits of their own
+	Schedule    string            `json:"schedule,omitempty"`    // when; always when absent
+	Bad         string            `json:"bad,omitempty"`         // what bad readings do
+	Maintenance string            `json:"maintenance,omitempty"` // what readings with the reason maintenance do
+	Query       string            `json:"query,omitempty"`       // of kind expression
+	Every       string            `json:"every,omitempty"`
+	Labels      map[string]string `json:"labels,omitempty"`
+	Procedure   string            `json:"procedure,omitempty"` // what to do (SOP)
+	Links       map[string]string `json:"links,omitempty"`     // addresses by name, procedure among them
+	Citation    string            `json:"source,omitempty"`    // where the limits come from
+	Position    string            `json:"position"`            // file:line:col
+	BuiltIn     bool              `json:"built_in"`
+
+	// State is how it is with the rule: firing, ok, no_series (it matches none: it never
+	// fires), no_data (none of its series has had a reading since the hub started), or
+	// failing (its expression could not be evaluated the last time).
+	State      string     `json:"state"`
+	Matched    int        `json:"matched_series"`   // of kind expression: of the newest result; of edge_offline: edges
+	WithData   int        `json:"series_with_data"` // those that have had a reading since the hub started
+	NewestData *time.Time `json:"newest_data"`      // event time
+	Active     int        `json:"active"`           // alerts
+	LastFired  *time.Time `json:"last_fired"`       // start of its newest alert
+
+	Evaluations *Evaluations `json:"evaluations,omitempty"` // of kind expression
+}
+
+// Evaluations is what became of an expression since the hub started.
+type Evaluations struct {
+	Count     uint64     `json:"count"`
+	Failures  uint64     `json:"failures"`
+	Newest    *time.Time `json:"newest"`
+	TookMS    int64      `json:"took_ms"`
+	Error     string     `json:"error"` // of the newest; empty when it succeeded
+	LastError *time.Time `json:"last_error"`
 }
 
 // Limit is one step of a rule's ladder.
 type Limit struct {
 	Severity alert.Severity `json:"severity"`
+	Level    *alert.Level   `json:"level,omitempty"` // of a national ladder
 	Limit    float64        `json:"limit"`
 	Clear    float64        `json:"clear"`
-	Low      *float64       `json:"low,omitempty"` // of a band, whose upper end is Limit
+	Low      *float64       `json:"low,omitempty"`       // of a band, whose upper end is Limit
+	ClearLow *float64       `json:"clear_low,omitempty"` // of the band by which it is back, whose upper end is Clear
+	Is       []string       `json:"is,omitempty"`        // of kind state, in place of Limit
 	For      string         `json:"for"`
 	ClearFor string         `json:"clear_for"`
 }

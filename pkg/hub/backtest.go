@@ -9,6 +9,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"text/tabwriter"
@@ -18,6 +19,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/langbiang/langbiang/pkg/alert"
+	"github.com/langbiang/langbiang/pkg/api/promapi"
 	"github.com/langbiang/langbiang/pkg/internal/settings"
 	"github.com/langbiang/langbiang/pkg/rules"
 	"github.com/langbiang/langbiang/pkg/telemetry"
@@ -70,6 +72,9 @@ func (b *backtestFlags) run(ctx context.Context, c settings.Call) error {
 	} else if set = set.Only(b.only...); set.Len() == 0 {
 		return fmt.Errorf("no rule is named %s", strings.Join(b.only, ", "))
 	}
+	if set, err = replayable(c.Stderr, set); err != nil {
+		return err
+	}
 	zone, err := time.LoadLocation(b.zone)
 	if err != nil {
 		return fmt.Errorf("--zone: %w", err)
@@ -94,6 +99,10 @@ func (b *backtestFlags) run(ctx context.Context, c settings.Call) error {
 	if err != nil {
 		return err
 	}
+	found, err := b.evaluate(ctx, set, histories, from, to)
+	if err != nil {
+		return err
+	}
 	names, sets, err := b.variants(set)
 	if err != nil {
 		return err
@@ -101,6 +110,10 @@ func (b *backtestFlags) run(ctx context.Context, c settings.Call) error {
 	results := make([][]rules.Episode, len(sets))
 	for i := range sets {
 		results[i] = rules.Backtest(sets[i], histories, to.UnixMilli())
+		for id, list := range found {
+			results[i] = append(results[i], rules.BacktestResults(sets[i], id, list)...)
+		}
+		rules.SortEpisodes(results[i])
 	}
 	if err := printBacktest(c.Stdout, names, results, from, to, zone); err != nil {
 		return err
@@ -198,7 +211,7 @@ func readStore(ctx context.Context, hub string, set *rules.Set, from, to time.Ti
 	if from.IsZero() {
 		return nil, errors.New("--from is missing: say where to begin")
 	}
-	live, err := liveSeries(ctx, hub)
+	live, _, err := liveSeries(ctx, hub)
 	if err != nil {
 		return nil, err
 	}
@@ -218,10 +231,113 @@ func readStore(ctx context.Context, hub string, set *rules.Set, from, to time.Ti
 		}
 		out = append(out, h)
 	}
-	if len(out) == 0 {
+	if len(out) == 0 && !slices.ContainsFunc(set.Rules(), func(r rules.RuleInfo) bool { return r.Kind == rules.Expression }) {
 		return nil, errors.New("the rules match no series of this hub; see rules check --hub")
 	}
 	return out, nil
+}
+
+// replayable leaves out what has no backtest: rules that are judged by what the hub
+// hears, for nothing keeps when that was.
+func replayable(stderr io.Writer, set *rules.Set) (*rules.Set, error) {
+	var keep, out []string
+	for _, r := range set.Rules() {
+		if r.Kind == rules.Fewer || r.Kind == rules.EdgeOffline {
+			out = append(out, r.ID)
+		} else {
+			keep = append(keep, r.ID)
+		}
+	}
+	if len(out) == 0 {
+		return set, nil
+	}
+	text := fmt.Sprintf("left out, for they are judged by when the hub heard something, and nothing keeps that: %s", strings.Join(out, ", "))
+	if len(keep) == 0 {
+		return nil, errors.New(text)
+	}
+	_, err := fmt.Fprintln(stderr, text)
+	return set.Only(keep...), err
+}
+
+// evaluate asks for the results of the expressions, at every step of the time.
+func (b *backtestFlags) evaluate(ctx context.Context, set *rules.Set, histories []rules.History, from, to time.Time) (map[string][]rules.Found, error) {
+	found := map[string][]rules.Found{}
+	for _, r := range set.Rules() {
+		if r.Kind != rules.Expression {
+			continue
+		}
+		var err error
+		if b.csv != "" {
+			found[r.ID], err = rules.EvaluateAll(ctx, overReadings(histories), &r, from, to)
+		} else {
+			found[r.ID], err = evaluateStore(ctx, b.hub, &r, from, to)
+		}
+		if err != nil {
+			return nil, err
+		}
+	}
+	return found, nil
+}
+
+// stepsAtOnce is how many steps of an expression the hub is asked for at once.
+const stepsAtOnce = 5000
+
+// evaluateStore lets a hub evaluate an expression over its store.
+func evaluateStore(ctx context.Context, hub string, r *rules.RuleInfo, from, to time.Time) (out []rules.Found, err error) {
+	query, err := promapi.OnTime(r.Query)
+	if err != nil {
+		return nil, err
+	}
+	seconds := func(t time.Time) string { return strconv.FormatFloat(float64(t.UnixMilli())/1000, 'f', 3, 64) }
+	for at := from; !at.After(to); at = at.Add(stepsAtOnce * r.Every) {
+		end := at.Add((stepsAtOnce - 1) * r.Every)
+		if end.After(to) {
+			end = to
+		}
+		var answer struct {
+			Data struct {
+				Result []struct {
+					Metric map[string]string `json:"metric"`
+					Values [][2]any          `json:"values"`
+				} `json:"result"`
+			} `json:"data"`
+		}
+		u := strings.TrimRight(hub, "/") + "/prometheus/api/v1/query_range?" + url.Values{
+			"query": {query}, "start": {seconds(at)}, "end": {seconds(end)}, "step": {strconv.FormatFloat(r.Every.Seconds(), 'f', 3, 64)},
+		}.Encode()
+		if err := get(ctx, u, &answer); err != nil {
+			return nil, fmt.Errorf("rule %s: %w", r.ID, err)
+		}
+		first := len(out)
+		for t := at; !t.After(end); t = t.Add(r.Every) {
+			out = append(out, rules.Found{Time: t.UnixMilli()})
+		}
+		for _, s := range answer.Data.Result {
+			delete(s.Metric, "__name__")
+			ls := telemetry.NewLabels(s.Metric)
+			for _, v := range s.Values {
+				t, x, err := apiValue(v)
+				if err != nil {
+					return nil, err
+				}
+				if n := first + int((t-at.UnixMilli()+r.Every.Milliseconds()/2)/r.Every.Milliseconds()); n < len(out) {
+					out[n].Samples = append(out[n].Samples, rules.Sample{Labels: ls, Value: x})
+				}
+			}
+		}
+	}
+	return out, nil
+}
+
+// apiValue reads a value as Prometheus' API writes it: time in ms, and number.
+func apiValue(v [2]any) (int64, float64, error) {
+	t, ok := v[0].(float64)
+	text, ok2 := v[1].(string)
+	x, err := strconv.ParseFloat(text, 64)
+	if !ok || !ok2 || err != nil {
+		return 0, 0, errors.New("the hub's answer cannot be read")
+	}
+	return int64(t*1000 + 0.5), x, nil
 }
 
 func readChunk(ctx context.Context, hub string, h *rules.History, from, to time.Time) error {
@@ -240,13 +356,10 @@ func readChunk(ctx context.Context, hub string, h *rules.History, from, to time.
 	}
 	for _, r := range answer.Data.Result {
 		for _, v := range r.Values {
-			t, ok := v[0].(float64)
-			text, ok2 := v[1].(string)
-			x, err := strconv.ParseFloat(text, 64)
-			if !ok || !ok2 || err != nil {
-				return fmt.Errorf("the hub's answer cannot be read")
+			ms, x, err := apiValue(v)
+			if err != nil {
+				return err
 			}
-			ms := int64(t*1000 + 0.5)
 			if n := len(h.Readings); n == 0 || h.Readings[n-1].Time < ms {
 				h.Readings = append(h.Readings, rules.PastReading{Time: ms, Value: x})
 			}

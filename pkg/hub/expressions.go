@@ -34,6 +34,20 @@ func (q querier) Query(ctx context.Context, query string, at time.Time, limit in
 	return out, nil
 }
 
+// overReadings evaluates expressions over readings that no hub has.
+func overReadings(histories []rules.History) rules.Querier {
+	var m promapi.Memory
+	for i := range histories {
+		h := &histories[i]
+		list := make([]promapi.MemorySample, len(h.Readings))
+		for k, r := range h.Readings {
+			list[k] = promapi.MemorySample(r)
+		}
+		m.Add(h.Series, list)
+	}
+	return querier{promapi.NewEvaluator(&m, nil)}
+}
+
 // evaluate begins the expressions that are due. Each error is logged once, and again
 // when it is another, or after it was over.
 func (h *Hub) evaluate(ctx context.Context, now time.Time, wg *sync.WaitGroup) {

@@ -5,7 +5,6 @@ import (
 
 	"github.com/langbiang/langbiang/pkg/api"
 	"github.com/langbiang/langbiang/pkg/ingest"
-	"github.com/langbiang/langbiang/pkg/rules"
 	"github.com/langbiang/langbiang/pkg/telemetry"
 )
 
@@ -142,27 +141,6 @@ func (f *fleet) Series() []api.Series {
 			}
 			out = append(out, a)
 		}
-	}
-	return out
-}
-
-// Rules implements [api.Fleet].
-func (f *fleet) Rules() []api.Rule {
-	var out []api.Rule
-	for _, r := range f.hub.engine.Rules() {
-		a := api.Rule{
-			ID: r.ID, Version: r.Version, Kind: string(r.Kind), Title: r.Title, Quantity: r.Quantity, Unit: r.Unit,
-			Where: r.Where, Judges: r.Judges, Schedule: r.Schedule, Labels: r.Labels, Links: r.Links, Citation: r.Source,
-			Matched: r.Matched, Active: r.Active, LastFired: pointer(r.LastFired), Severities: []api.Limit{},
-		}
-		for _, l := range r.Levels {
-			step := api.Limit{Severity: l.Severity, Limit: l.Limit, Clear: l.Clear, For: l.For.String(), ClearFor: l.ClearFor.String()}
-			if r.Kind == rules.Outside || r.Kind == rules.Inside {
-				step.Low = &l.Low
-			}
-			a.Severities = append(a.Severities, step)
-		}
-		out = append(out, a)
 	}
 	return out
 }

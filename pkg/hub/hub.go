@@ -45,6 +45,7 @@ type Hub struct {
 	engine     *rules.Engine
 	clock      *rules.ByClock // of the goroutine that settles
 	failing    failing
+	fired      map[string]time.Time // start of each rule's newest alert when the hub started
 	cut        cutOff
 	rules      ruleReloads
 	ingest     *ingest.Ingest
@@ -93,10 +94,13 @@ func Open(plan *Plan, version string, logger *slog.Logger) (h *Hub, err error) {
 	if err := h.recallAlerts(); err != nil {
 		return h, err
 	}
+	if h.fired, err = h.ledger.LastStarts(); err != nil {
+		return h, fmt.Errorf("ledger: %w", err)
+	}
 	if err := h.judgeByClock(); err != nil {
 		return h, err
 	}
-	h.metrics.MustRegister(newRuleCollector(h.engine.Rules))
+	h.metrics.MustRegister(newRuleCollector(h))
 	if err := h.openSources(version); err != nil {
 		return h, err
 	}

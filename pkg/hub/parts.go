@@ -16,7 +16,7 @@ import (
 
 // rulesEnv is what rules may refer to.
 func rulesEnv(p *Plan) rules.Env {
-	env := rules.Env{Quantities: p.Quantities, Sites: map[string]rules.Site{}, CheckQuery: checkQuery}
+	env := rules.Env{Quantities: p.Quantities, Sites: map[string]rules.Site{}, CheckQuery: checkQuery, Over: overReadings}
 	for _, s := range p.Sites {
 		env.Sites[s.ID] = rules.Site{Name: s.Name, Groups: s.Groups}
 	}

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
@@ -17,6 +18,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/langbiang/langbiang/pkg/api"
+	"github.com/langbiang/langbiang/pkg/api/promapi"
 	"github.com/langbiang/langbiang/pkg/internal/settings"
 	"github.com/langbiang/langbiang/pkg/internal/strictyaml"
 	"github.com/langbiang/langbiang/pkg/rules"
@@ -92,23 +94,40 @@ func get(ctx context.Context, url string, answer any) error {
 	return json.Unmarshal(data, answer)
 }
 
-// liveSeries returns the series that a hub knows now.
-func liveSeries(ctx context.Context, hub string) ([]telemetry.BoundSeries, error) {
-	var page struct {
-		Items []api.Series `json:"items"`
-	}
-	if err := get(ctx, strings.TrimRight(hub, "/")+"/api/v1/series", &page); err != nil {
-		return nil, err
-	}
-	out := make([]telemetry.BoundSeries, len(page.Items))
-	for i := range page.Items {
-		s := &page.Items[i]
-		out[i] = telemetry.BoundSeries{
-			Site: s.Site, Edge: s.Edge, Device: s.Device, Point: s.Point, Quantity: s.Quantity, Unit: s.Unit,
-			Labels: telemetry.NewLabels(s.Labels),
+// listAll reads every page of a list of a hub's API.
+func listAll[T any](ctx context.Context, hub, path string) (all []T, err error) {
+	for cursor := ""; ; {
+		var page struct {
+			Items []T    `json:"items"`
+			Next  string `json:"next"`
+		}
+		u := strings.TrimRight(hub, "/") + path + "?limit=1000"
+		if cursor != "" {
+			u += "&cursor=" + url.QueryEscape(cursor)
+		}
+		if err := get(ctx, u, &page); err != nil {
+			return nil, err
+		}
+		all = append(all, page.Items...)
+		if cursor = page.Next; cursor == "" {
+			return all, nil
 		}
 	}
-	return out, nil
+}
+
+// liveSeries returns the series that a hub knows now, and whether each has had a
+// reading since the hub started.
+func liveSeries(ctx context.Context, hub string) (out []telemetry.BoundSeries, known []bool, err error) {
+	list, err := listAll[api.Series](ctx, hub, "/api/v1/series")
+	for i := range list {
+		s := &list[i]
+		out = append(out, telemetry.BoundSeries{
+			Site: s.Site, Edge: s.Edge, Device: s.Device, Point: s.Point, Quantity: s.Quantity, Unit: s.Unit,
+			Labels: telemetry.NewLabels(s.Labels),
+		})
+		known = append(known, s.Time != nil)
+	}
+	return out, known, err
 }
 
 func checkRulesCommand() settings.Command[*Plan] {
@@ -137,41 +156,87 @@ func checkRulesCommand() settings.Command[*Plan] {
 				_, err = fmt.Fprintf(c.Stdout, "fine: %s\n", settings.Count(set.Len(), "rule"))
 				return err
 			}
-			live, err := liveSeries(ctx, hub)
-			if err != nil {
-				return err
-			}
-			return printMatches(c.Stdout, set, live)
+			return printMatches(ctx, c.Stdout, set, hub)
 		},
 	}
 }
 
-func printMatches(w io.Writer, set *rules.Set, live []telemetry.BoundSeries) error {
-	counts := map[string]int{}
-	for _, s := range live {
-		for _, id := range set.Matches(s) {
+// printMatches says what each rule watches of a live hub.
+func printMatches(ctx context.Context, w io.Writer, set *rules.Set, hub string) error {
+	live, known, err := liveSeries(ctx, hub)
+	if err != nil {
+		return err
+	}
+	edges, err := listAll[api.Edge](ctx, hub, "/api/v1/edges")
+	if err != nil {
+		return err
+	}
+	counts, withData := map[string]int{}, map[string]int{}
+	for i := range live {
+		for _, id := range set.Matches(live[i]) {
 			counts[id]++
+			if known[i] {
+				withData[id]++
+			}
+		}
+	}
+	for i := range edges {
+		for _, id := range set.Matches(rules.EdgeSeries(edges[i].ID, edges[i].Site)) {
+			counts[id]++
+			withData[id]++
 		}
 	}
 	t := tabwriter.NewWriter(w, 0, 4, 2, ' ', 0)
-	_, _ = fmt.Fprintln(t, "RULE\tKIND\tQUANTITY\tSERIES\tWHERE")
-	none := 0
+	_, _ = fmt.Fprintln(t, "RULE\tKIND\tQUANTITY\tSERIES\tWITH DATA\tWHERE")
+	none, silent := 0, 0
 	for _, r := range set.Rules() {
-		n := fmt.Sprint(counts[r.ID])
+		n, data := fmt.Sprint(counts[r.ID]), fmt.Sprint(withData[r.ID])
 		switch {
 		case r.Kind == rules.Several:
-			n = "-"
+			n, data = "-", "-"
+		case r.Kind == rules.Expression:
+			n, data = resultNow(ctx, hub, r.Query)
 		case counts[r.ID] == 0:
-			n = "none: it never fires"
+			n, data = "none: it never fires", "-"
 			none++
+		case withData[r.ID] == 0:
+			data = "none since the hub started"
+			silent++
 		}
-		_, _ = fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\n", r.ID, r.Kind, r.Quantity, n, r.Where)
+		_, _ = fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%s\n", r.ID, r.Kind, r.Quantity, n, data, r.Where)
 	}
 	if err := t.Flush(); err != nil {
 		return err
 	}
-	_, err := fmt.Fprintf(w, "%s, %s, %d match none\n", settings.Count(set.Len(), "rule"), settings.Count(len(live), "live serie"), none)
+	_, err = fmt.Fprintf(w, "%s, %s, %d match none, %d have no data\n", settings.Count(set.Len(), "rule"), count(len(live), "live series"), none, silent)
 	return err
+}
+
+// count writes a number of things whose plural is no other word.
+func count(n int, what string) string { return fmt.Sprintf("%d %s", n, what) }
+
+// resultNow says how many series an expression gives on the hub now.
+func resultNow(ctx context.Context, hub, query string) (series, data string) {
+	var answer struct {
+		Data struct {
+			Type   string            `json:"resultType"`
+			Result []json.RawMessage `json:"result"`
+		} `json:"data"`
+	}
+	query, err := promapi.OnTime(query)
+	if err == nil {
+		err = get(ctx, strings.TrimRight(hub, "/")+"/prometheus/api/v1/query?"+url.Values{"query": {query}}.Encode(), &answer)
+	}
+	n := len(answer.Data.Result)
+	switch {
+	case err != nil:
+		return "cannot be evaluated: " + err.Error(), "-"
+	case answer.Data.Type == "scalar":
+		n = 1
+	case n == 0:
+		return "none in the result now", "-"
+	}
+	return fmt.Sprintf("%d in the result now", n), fmt.Sprint(n)
 }
 
 func testRulesCommand() settings.Command[*Plan] {

@@ -263,7 +263,7 @@ func (a ruleAdmin) Fire(f api.Fire) (alert.Entry, error) {
 		Rule: rule.ID, RuleVersion: rule.Version, Severity: level.Severity, State: alert.Active, Test: true, TestUntil: &until,
 		Start: now, Onset: now, Updated: now, Site: s.Site, Edge: s.Edge, Device: s.Device, Point: s.Point, Quantity: s.Quantity, Unit: s.Unit,
 		Labels: map[string]string{}, Value: level.Limit, Peak: level.Limit, Limit: level.Limit,
-		Message: testMessage(rule, &f),
+		Level: level.Level, Procedure: rule.Procedure, Links: rule.Links, Message: testMessage(rule, &f),
 	}
 	for n, v := range rule.Labels {
 		x.Labels[n] = v

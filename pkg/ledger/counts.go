@@ -193,3 +193,18 @@ func (l *Ledger) Statistics(from, to time.Time, site string) (alert.Statistics, 
 	}
 	return alert.Summarise(list, from, to), nil
 }
+
+// LastStarts returns for each rule the start of its newest alert that is kept and no
+// test. It reads the index of every alert: call it once.
+func (l *Ledger) LastStarts() (map[string]time.Time, error) {
+	last := map[string]time.Time{}
+	err := l.view(func(tx *bolt.Tx) error {
+		return tx.Bucket(bucketStarts).ForEach(func(k, v []byte) error {
+			if ix, ok := decodeIndex(v); ok && !ix.test {
+				last[ix.rule] = time.UnixMilli(keyTime(k)).UTC()
+			}
+			return nil
+		})
+	})
+	return last, err
+}

@@ -41,30 +41,8 @@ type Episode struct {
 // Backtest returns the alerts that the rules would have raised on the histories up
 // to the time, by start. It is the code that judges live readings.
 func Backtest(set *Set, histories []History, to int64) []Episode {
-	open := map[string]*Episode{}
-	var order []string
-	e := NewEngine([]Effective{{set, Always}}, func(t alert.Transition) {
-		a := &t.Alert
-		if !settled(&t) {
-			return
-		}
-		ep := open[a.ID]
-		if ep == nil {
-			ep = &Episode{
-				Rule: a.Rule, Version: a.RuleVersion, Series: alert.SeriesKey(a.Edge, a.Device, a.Point), Start: a.Start,
-				Value: a.Value, Unit: a.Unit, Message: a.Message,
-			}
-			open[a.ID] = ep
-			order = append(order, a.ID)
-		}
-		if a.Severity >= ep.Severity {
-			ep.Severity, ep.Limit = a.Severity, a.Limit
-		}
-		ep.Peak, ep.Reason, ep.Activations = a.Peak, a.Reason, a.Activations
-		if a.End != nil {
-			ep.End = *a.End
-		}
-	})
+	var es episodes
+	e := NewEngine([]Effective{{set, Always}}, es.take)
 	byEdge := map[string][]*History{}
 	for i := range histories {
 		h := &histories[i]
@@ -74,14 +52,56 @@ func Backtest(set *Set, histories []History, to int64) []Episode {
 	for _, edge := range keys(byEdge) {
 		replay(e, edge, byEdge[edge], to)
 	}
-	out := make([]Episode, 0, len(order))
-	for _, id := range order {
-		out = append(out, *open[id])
+	return es.sorted()
+}
+
+// episodes gathers the episodes that transitions tell of.
+type episodes struct {
+	open  map[string]*Episode
+	order []string
+}
+
+func (es *episodes) take(t alert.Transition) {
+	a := &t.Alert
+	if !settled(&t) {
+		return
 	}
-	slices.SortStableFunc(out, func(a, b Episode) int {
+	ep := es.open[a.ID]
+	if ep == nil {
+		ep = &Episode{
+			Rule: a.Rule, Version: a.RuleVersion, Series: alert.SeriesKey(a.Edge, a.Device, a.Point), Start: a.Start,
+			Value: a.Value, Unit: a.Unit, Message: a.Message,
+		}
+		if es.open == nil {
+			es.open = map[string]*Episode{}
+		}
+		es.open[a.ID] = ep
+		es.order = append(es.order, a.ID)
+	}
+	if a.Severity >= ep.Severity {
+		ep.Severity, ep.Limit = a.Severity, a.Limit
+	}
+	ep.Peak, ep.Reason, ep.Activations = a.Peak, a.Reason, a.Activations
+	if a.End != nil {
+		ep.End = *a.End
+	}
+}
+
+// sorted returns the episodes by start.
+func (es *episodes) sorted() []Episode {
+	out := make([]Episode, 0, len(es.order))
+	for _, id := range es.order {
+		out = append(out, *es.open[id])
+	}
+	SortEpisodes(out)
+	return out
+}
+
+// SortEpisodes orders by start, rule and series.
+func SortEpisodes(list []Episode) {
+	slices.SortStableFunc(list, func(a, b Episode) int {
 		return cmp.Or(a.Start.Compare(b.Start), strings.Compare(a.Rule, b.Rule), strings.Compare(a.Series, b.Series))
 	})
-	return out
 }
 
 // settled reports whether a transition is more than provisional.

@@ -73,6 +73,7 @@ type ByClock struct {
 	query  Querier
 	start  time.Time
 
+	inPast  bool                // what is judged is long over: no edge is waited for
 	silence *results            // of edges
 	counts  map[string]*results // by rule of kind fewer
 	counted time.Time
@@ -219,7 +220,7 @@ func (c *ByClock) end(a *alert.Alert, t int64, reason string) {
 // cutOff reports whether the edge has not been heard lately; one without a name has
 // no edge to wait for.
 func (c *ByClock) cutOff(edge string, t int64) bool {
-	if edge == "" {
+	if edge == "" || c.inPast {
 		return false
 	}
 	c.mu.Lock()

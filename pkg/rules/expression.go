@@ -94,11 +94,11 @@ func (e *Evaluation) Run(ctx context.Context) error {
 	cancel()
 	took := time.Since(began)
 	if ctx.Err() == nil {
-		found := make([]result, 0, len(samples))
-		for i := range samples {
-			found = append(found, result{r.resultSeries(samples[i].Labels), samples[i].Value})
+		if err != nil {
+			x.results.judge(e.at.UnixMilli(), r, nil, err)
+		} else {
+			x.results.judgeSamples(e.at.UnixMilli(), r, samples)
 		}
-		x.results.judge(e.at.UnixMilli(), r, found, err)
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()

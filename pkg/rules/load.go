@@ -26,6 +26,9 @@ type Env struct {
 	// CheckQuery says what is wrong with a PromQL expression, a [*QueryError] where
 	// its place is known. Nil: expressions are not looked at before they are evaluated.
 	CheckQuery func(query string) error
+	// Over makes an evaluator of expressions over readings, for tests of rules. Nil:
+	// expressions cannot be tested.
+	Over func([]History) Querier
 }
 
 // Site is what rules know of a site: what messages say, and the groups that where

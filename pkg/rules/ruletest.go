@@ -242,6 +242,9 @@ func (r *testRun) run(i int, t *ruleTest) {
 	for _, edge := range edges {
 		r.feed(engine, t, edge, byEdge[edge], values, from, end)
 	}
+	if r.set.clock {
+		r.byClock(i, t, engine, values, from, end)
+	}
 	slices.SortStableFunc(got, func(a, b alert.Transition) int { return a.Time.Compare(b.Time) })
 	r.compare(i, t, from, got)
 }
@@ -259,17 +262,22 @@ func orElse(s, other string) string {
 	return s
 }
 
+// bound is a series of a test as the hub knows it.
+func (r *testRun) bound(t *ruleTest, k int) telemetry.BoundSeries {
+	s := &t.Series[k]
+	return telemetry.BoundSeries{
+		Site: orElse(s.Site, "test"), Edge: orElse(s.Edge, "edge-01"), Device: orElse(s.Device, "device-01"), Point: orElse(s.Point, s.Quantity),
+		Quantity: s.Quantity, Unit: r.env.Quantities[s.Quantity].Unit, Labels: telemetry.NewLabels(s.Labels),
+		Silence: s.Silence.Milliseconds(), Interval: t.Interval.Milliseconds(),
+	}
+}
+
 // feed plays the series of one edge.
 func (r *testRun) feed(e *Engine, t *ruleTest, edge string, series []int, values [][]testValue, from, end int64) {
 	f := e.openFold(edge)
 	var list []telemetry.BoundSeries
 	for _, k := range series {
-		s := &t.Series[k]
-		list = append(list, telemetry.BoundSeries{
-			Site: orElse(s.Site, "test"), Edge: edge, Device: orElse(s.Device, "device-01"), Point: orElse(s.Point, s.Quantity),
-			Quantity: s.Quantity, Unit: r.env.Quantities[s.Quantity].Unit, Labels: telemetry.NewLabels(s.Labels),
-			Silence: s.Silence.Milliseconds(), Interval: t.Interval.Milliseconds(),
-		})
+		list = append(list, r.bound(t, k))
 	}
 	f.Bind(list)
 	f.Advance(from - 1)

@@ -165,6 +165,7 @@ type Set struct {
 	byKey      map[ruleKey]uint16
 	byID       map[string]uint16
 	severals   []uint16 // of kind several
+	fewers     []uint16 // of kind fewer
 	clock      bool     // some are judged by the hub's clock
 	sites      map[string]Site
 }
@@ -187,6 +188,9 @@ func newSet(rules []*rule, env Env) *Set {
 		}
 		if r.kind == Several {
 			s.severals = append(s.severals, uint16(i))
+		}
+		if r.kind == Fewer {
+			s.fewers = append(s.fewers, uint16(i))
 		}
 		s.clock = s.clock || r.byClock()
 		s.byQuantity[quantity] = append(s.byQuantity[quantity], uint16(i))
@@ -262,6 +266,10 @@ type RuleInfo struct {
 	Fired     uint64    // alerts raised since this process started
 	LastFired time.Time // event time of the newest of these; zero when there was none
 
+	Compares    string // above, below, outside, inside, at least; "" of kinds with a ladder of their own
+	Bad         string // what bad readings do: hold, ignore, no_data; "" where nobody reads
+	Maintenance string // what readings with the reason maintenance do: suppress, judge
+
 	ByClock bool // judged by the hub's clock, not in event time
 	BuiltIn bool
 
@@ -300,6 +308,13 @@ func (r *rule) info() RuleInfo {
 		ID: r.id, Version: r.version, Title: r.title, Kind: r.kind, Quantity: r.quantity, Unit: r.judgedUnit(r.unit),
 		Where: r.whereText(), Judges: r.judges(), Schedule: r.schedule.String(), Override: len(r.overrides),
 		Labels: r.labels, Procedure: r.procedure, Links: r.links, Source: r.cite, Position: r.pos.String(), ByClock: r.byClock(), BuiltIn: r.builtIn(),
+	}
+	if r.shape != isAtLeast {
+		info.Compares = r.shape.String()
+	}
+	if !r.byClock() && r.several == nil {
+		info.Bad = [...]string{badHold: "hold", badIgnore: "ignore", badNoData: "no_data"}[r.bad]
+		info.Maintenance = map[bool]string{false: "suppress", true: "judge"}[r.throughWork]
 	}
 	if r.expr != nil {
 		info.Query, info.Every = r.expr.Query, ms(r.expr.Every)
@@ -391,11 +406,20 @@ func perUnit(ms int64) string {
 	return fmt.Sprintf("(%d.ms)", ms)
 }
 
-// Matches returns the ids of the rules that watch the series, sorted.
+// Matches returns the ids of the rules that watch the series, sorted; of kind fewer
+// those that count it.
 func (s *Set) Matches(series telemetry.BoundSeries) []string {
 	var ids []string
 	for _, i := range s.matching(&series) {
 		ids = append(ids, s.rules[i].id)
+	}
+	for _, i := range s.fewers {
+		if r := s.rules[i]; r.quantity == series.Quantity && r.fewer.where.match(&series, s.sites) {
+			ids = append(ids, r.id)
+		}
+	}
+	if len(s.fewers) > 0 {
+		slices.Sort(ids)
 	}
 	return ids
 }

@@ -26,7 +26,6 @@ const evaluatorSamples = 5_000_000
 type Evaluator struct {
 	engine *promql.Engine
 	store  storage.Queryable
-	parser parser.Parser
 }
 
 // Sample is one series of a result, without the metric's name.
@@ -41,7 +40,7 @@ func NewEvaluator(store storage.Queryable, logger *slog.Logger) *Evaluator {
 		logger = slog.New(slog.DiscardHandler)
 	}
 	p := parser.NewParser(parser.Options{})
-	return &Evaluator{store: marked{store}, parser: p, engine: promql.NewEngine(promql.EngineOpts{
+	return &Evaluator{store: marked{store}, engine: promql.NewEngine(promql.EngineOpts{
 		Logger: logger, MaxSamples: evaluatorSamples, Timeout: 2 * time.Minute, LookbackDelta: 5 * time.Minute,
 		EnableAtModifier: true, EnableNegativeOffset: true, Parser: p,
 		NoStepSubqueryIntervalFn: func(int64) int64 { return time.Minute.Milliseconds() },
@@ -67,17 +66,11 @@ func Check(query string) (offset int, err error) {
 // Evaluate returns the result of an instant query, and an error instead when it has
 // more series than the limit.
 func (e *Evaluator) Evaluate(ctx context.Context, query string, at time.Time, limit int) ([]Sample, error) {
-	expr, err := e.parser.ParseExpr(query)
+	query, err := OnTime(query)
 	if err != nil {
 		return nil, err
 	}
-	parser.Inspect(expr, func(n parser.Node, _ []parser.Node) error {
-		if s, ok := n.(*parser.VectorSelector); ok {
-			onTime(s)
-		}
-		return nil
-	})
-	q, err := e.engine.NewInstantQuery(ctx, e.store, promql.NewPrometheusQueryOpts(false, 0, nil), expr.String(), at)
+	q, err := e.engine.NewInstantQuery(ctx, e.store, promql.NewPrometheusQueryOpts(false, 0, nil), query, at)
 	if err != nil {
 		return nil, err
 	}
@@ -103,6 +96,22 @@ func (e *Evaluator) Evaluate(ctx context.Context, query string, at time.Time, li
 		return out, nil
 	}
 	return nil, fmt.Errorf("the result is a %s; an instant vector or a scalar can be judged", result.Value.Type())
+}
+
+// OnTime returns the query with late readings left out of every selector that does not
+// speak of them.
+func OnTime(query string) (string, error) {
+	expr, err := parser.NewParser(parser.Options{}).ParseExpr(query)
+	if err != nil {
+		return "", err
+	}
+	parser.Inspect(expr, func(n parser.Node, _ []parser.Node) error {
+		if s, ok := n.(*parser.VectorSelector); ok {
+			onTime(s)
+		}
+		return nil
+	})
+	return expr.String(), nil
 }
 
 // onTime makes a selector leave late readings out.
