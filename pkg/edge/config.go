@@ -103,6 +103,7 @@ type DeviceConfig struct {
 	Unit       *int                     `yaml:"unit" doc:"Modbus unit id; the profile's factory setting when not said"`
 	Interval   time.Duration            `yaml:"interval" doc:"how often it is read; 30s for cameras when not said" default:"5s"`
 	With       map[string]string        `yaml:"with,text" doc:"parameters of the profile" example:"{camera: gate}"`
+	Each       map[string][]string      `yaml:"each,text" doc:"makes one device for each value of a parameter, or of unit; its name in braces stands for the value in id, with, labels, and the topics and paths of points given here" example:"{name: [hall, market, school]}"`
 	Labels     map[string]string        `yaml:"labels,text" doc:"further labels of its series"`
 	Adjust     map[string]Adjust        `yaml:"adjust" doc:"corrections by point, in the quantity's canonical unit" example:"{air_temperature: {offset: -0.4}}"`
 	Filter     map[string]filter.Config `yaml:"filter" doc:"how the readings of a point are thinned out before they are logged" example:"{wind_speed: {window: 1m, aggregate: [mean, max]}}"`

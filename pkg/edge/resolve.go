@@ -62,8 +62,7 @@ func (c *checker) devices(plan *Plan, library *profile.Library) {
 	seen := map[string]int{}
 	units := map[string]int{} // connection and unit -> device
 	total := 0
-	for i := range c.cfg.Devices {
-		dc := &c.cfg.Devices[i]
+	for i, dc := range c.entries() {
 		c.id(dc.ID, seen, i, "devices")
 		conn := slices.IndexFunc(plan.Connections, func(x Connection) bool { return x.ID == dc.Connection })
 		if conn < 0 && !c.knownConnection(dc.Connection) && !c.faulted("devices", i, "connection") {
