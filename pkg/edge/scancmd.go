@@ -14,6 +14,7 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
+	"github.com/langbiang/langbiang/pkg/driver/camera"
 	"github.com/langbiang/langbiang/pkg/driver/modbus"
 	"github.com/langbiang/langbiang/pkg/driver/mqtt"
 	"github.com/langbiang/langbiang/pkg/edge/scan"
@@ -27,6 +28,7 @@ const progressEvery = 2 * time.Second
 type scanner struct {
 	shelf
 	modbus, mqtt    string
+	cameras         string
 	units           string
 	timeout, listen time.Duration
 	baud, stopBits  int
@@ -48,6 +50,8 @@ profiles they are. It only reads. On a serial line the agent must not be running
   langbiang-edge scan --modbus tcp:10.0.0.5:502      a Modbus TCP endpoint
   langbiang-edge scan --modbus rtu:/dev/ttyUSB0 --baud 4800
   langbiang-edge scan --mqtt mqtt://127.0.0.1:1883 --listen 2m
+  langbiang-edge scan cams --hosts 10.0.0.0/24       cameras, with the user of a connection
+  langbiang-edge scan --hosts 10.0.0.20,10.0.0.21    and without one
 
 What was found is written as YAML to standard output; --add puts it into
 edge.yaml. Ctrl-C ends the scan and writes what was found until then.`,
@@ -56,6 +60,7 @@ edge.yaml. Ctrl-C ends the scan and writes what was found until then.`,
 			s.flags(f)
 			f.StringVar(&s.modbus, "modbus", "", "tcp:HOST[:PORT], rtu:DEVICE, ascii:DEVICE, rtu-over-tcp:HOST:PORT or ascii-over-tcp:HOST:PORT")
 			f.StringVar(&s.mqtt, "mqtt", "", "address of a broker: mqtt://[USER:PASSWORD@]HOST[:PORT] or mqtts://")
+			f.StringVar(&s.cameras, "hosts", "", "look for cameras at these hosts: HOST[:PORT] and networks such as 10.0.0.0/24, at most 1024 addresses")
 			f.StringVar(&s.units, "units", "", "Modbus unit ids to ask, 1-20,144 for example; all when not said")
 			f.DurationVar(&s.timeout, "timeout", 300*time.Millisecond, "how long to wait for a unit that may not be there")
 			f.DurationVar(&s.listen, "listen", 30*time.Second, "how long to listen to a broker")
@@ -77,25 +82,29 @@ type target struct {
 	yaml   string // the connection as it would stand in edge.yaml, without its id
 	modbus *modbus.Config
 	mqtt   *mqtt.Config
+	camera *camera.Config
 }
 
 func (s *scanner) run(ctx context.Context, args []string) error {
 	given := 0
-	for _, what := range []bool{len(args) > 0, s.modbus != "", s.mqtt != ""} {
+	for _, what := range []bool{len(args) > 0 || s.cameras != "", s.modbus != "", s.mqtt != ""} {
 		if what {
 			given++
 		}
 	}
 	switch {
 	case given == 0:
-		return settings.Usagef("what is to be scanned? Name a connection of edge.yaml, or give --modbus or --mqtt; langbiang-edge scan --help shows how")
+		return settings.Usagef("what is to be scanned? Name a connection of edge.yaml, or give --modbus or --mqtt, or --hosts for cameras; langbiang-edge scan --help shows how")
 	case given > 1:
-		return settings.Usagef("give one of: a connection of edge.yaml, --modbus, --mqtt")
+		return settings.Usagef("give one of: a connection of edge.yaml, --modbus, --mqtt, --hosts")
 	case s.timeout < 10*time.Millisecond || s.timeout > time.Minute || s.listen < time.Second || s.listen > 24*time.Hour:
 		return settings.Usagef("--timeout is 10ms to 1m, --listen 1s to 24h")
 	}
 	if _, err := parseUnits(s.units); err != nil {
 		return err
+	}
+	if _, ok := scan.Hosts(s.cameras); s.cameras != "" && !ok {
+		return settings.Usagef("--hosts %q: write hosts, HOST:PORT, or networks such as 10.0.0.0/24, at most %d addresses", s.cameras, scan.MaxHosts)
 	}
 	if err := s.open(); err != nil {
 		return err
@@ -117,9 +126,12 @@ func (s *scanner) run(ctx context.Context, args []string) error {
 	}
 	var found []scan.Finding
 	began := time.Now()
-	if t.modbus != nil {
+	switch {
+	case t.camera != nil:
+		found = s.hosts(ctx, t, known)
+	case t.modbus != nil:
 		found, err = s.line(ctx, t, known)
-	} else {
+	default:
 		found, err = s.broker(ctx, t, known)
 	}
 	stopped := ctx.Err() != nil
@@ -163,9 +175,16 @@ func (s *scanner) target(args []string) (t target, err error) {
 		t.id = args[0]
 		t.modbus, _ = s.plan.Connections[i].Source.(*modbus.Config)
 		t.mqtt, _ = s.plan.Connections[i].Source.(*mqtt.Config)
-		if t.modbus == nil && t.mqtt == nil {
-			return t, fmt.Errorf("connection %q is of a kind that cannot be scanned", args[0])
+		t.camera, _ = s.plan.Connections[i].Source.(*camera.Config)
+		switch {
+		case t.camera != nil && s.cameras == "":
+			return t, settings.Usagef("connection %q is one of cameras: say where to look for them, --hosts 10.0.0.0/24 for example", args[0])
+		case t.camera == nil && s.cameras != "":
+			return t, settings.Usagef("--hosts is for cameras, and connection %q is none of theirs", args[0])
 		}
+	case s.cameras != "":
+		t.camera, t.yaml = &camera.Config{}, "camera: {}"
+		t.camera.ApplyDefaults()
 	case s.modbus != "":
 		if t.modbus, err = s.modbusTarget(); err != nil {
 			return t, err
@@ -306,6 +325,23 @@ func (s *scanner) line(ctx context.Context, t target, known scan.Known) ([]scan.
 	})
 }
 
+// hosts looks for cameras.
+func (s *scanner) hosts(ctx context.Context, t target, known scan.Known) []scan.Finding {
+	addresses, _ := scan.Hosts(s.cameras) // checked by run
+	s.say("asking %s for a camera, %v for each that is not there; Ctrl-C ends it", settings.Count(len(addresses), "host"), s.timeout)
+	next := time.Now().Add(progressEvery)
+	return scan.Cameras(ctx, t.camera, known, scan.CameraOptions{
+		Addresses: addresses, Timeout: s.timeout,
+		Found: func(f scan.Finding) { s.say("%s: %s", f.Topic, headline(&f)) },
+		Asked: func(asked int) {
+			if now := time.Now(); now.After(next) {
+				next = now.Add(progressEvery)
+				s.say("%d of %d asked", asked, len(addresses))
+			}
+		},
+	})
+}
+
 // broker listens to an MQTT broker.
 func (s *scanner) broker(ctx context.Context, t target, known scan.Known) ([]scan.Finding, error) {
 	s.say("listening to %s for %v; Ctrl-C ends it. Devices that publish rarely need longer: --listen 10m", t.mqtt.URL, s.listen)
@@ -356,11 +392,20 @@ type message struct {
 	payload []byte
 }
 
+func inBrackets(s string) string {
+	if s == "" {
+		return ""
+	}
+	return "(" + s + ")"
+}
+
 // headline is a finding in one line.
 func headline(f *scan.Finding) string {
 	switch {
 	case f.Damaged:
 		return "something answers, but damaged: two devices with one unit id, or another speed or parity"
+	case f.Profile == nil && f.Note != "":
+		return strings.TrimSpace(f.Note + " " + inBrackets(f.Seen))
 	case f.Profile == nil && len(f.Guesses) > 0:
 		ids := make([]string, len(f.Guesses))
 		for i := range f.Guesses {

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/langbiang/langbiang/pkg/driver/camera"
 	"github.com/langbiang/langbiang/pkg/edge/scan"
 	"github.com/langbiang/langbiang/pkg/internal/settings"
 )
@@ -29,7 +30,10 @@ func (s *scanner) report(t *target, found []scan.Finding) *scanReport {
 	r := &scanReport{}
 	taken := map[string]bool{}
 	if s.plan != nil {
-		for _, d := range s.plan.Config.Devices {
+		for _, d := range s.plan.Config.Devices { // those that are disabled, too
+			taken[d.ID] = true
+		}
+		for _, d := range s.plan.Devices { // those that each: makes, too
 			taken[d.ID] = true
 		}
 	}
@@ -140,7 +144,7 @@ func (s *scanner) configured(t *target, f *scan.Finding) string {
 			continue
 		}
 		for _, d := range c.Devices {
-			if t.modbus != nil && d.Unit == f.Unit {
+			if t.modbus != nil && d.Unit == f.Unit || t.camera != nil && camera.Host(d) == f.Topic {
 				return d.ID
 			}
 			if t.modbus == nil && f.Profile != nil && d.Profile == f.Profile.ID && agrees(d.With, f.With) {
@@ -166,7 +170,9 @@ var notInID = regexp.MustCompile(`[^a-z0-9]+`)
 func freeID(f *scan.Finding, taken map[string]bool) string {
 	_, model, _ := strings.Cut(f.Profile.ID, "/")
 	tail := fmt.Sprint(f.Unit)
-	if f.Unit == 0 {
+	if f.Unit == 0 && f.Name != "" {
+		tail = strings.Trim(notInID.ReplaceAllString(strings.ToLower(f.Name), "-"), "-")
+	} else if f.Unit == 0 {
 		var words []string
 		for _, name := range slices.Sorted(maps.Keys(f.With)) {
 			words = append(words, f.With[name])
@@ -186,6 +192,9 @@ func (s *scanner) freeConnection(t *target) string {
 	name := "bus"
 	if t.mqtt != nil {
 		name = "broker"
+	}
+	if t.camera != nil {
+		name = "cameras"
 	}
 	if s.plan == nil {
 		return name

@@ -15,6 +15,7 @@ import (
 	"net"
 	"net/http"
 	"net/textproto"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -103,6 +104,8 @@ type rtspCamera struct {
 	codec    string
 	fps      int
 	pictures bool // the stream holds key frames
+	datagram bool // it sends by UDP only
+	sender   *net.UDPConn
 
 	mu    sync.Mutex
 	asked []string
@@ -135,6 +138,9 @@ func (c *rtspCamera) serve(ctx context.Context, conn net.Conn) {
 		}
 		if method == "PLAY" {
 			c.play(ctx, conn)
+			if c.sender != nil {
+				_ = c.sender.Close()
+			}
 			return
 		}
 	}
@@ -170,9 +176,30 @@ func (c *rtspCamera) answer(w io.Writer, method, line string, head textproto.MIM
 		}
 		return say("200 OK", "Content-Type: application/sdp\r\n", fmt.Sprintf("Content-Length: %d\r\n", len(c.sdp))) && write(w, []byte(c.sdp))
 	case "SETUP":
+		if c.datagram {
+			return c.setUpUDP(say, head.Get("Transport"))
+		}
 		return say("200 OK", "Session: 1\r\n", "Transport: RTP/AVP/TCP;unicast;interleaved=0-1\r\n")
 	}
 	return say("200 OK", "Session: 1\r\n")
+}
+
+// setUpUDP refuses whoever wants the stream over the connection.
+func (c *rtspCamera) setUpUDP(say func(string, ...string) bool, transport string) bool {
+	_, ports, udp := strings.Cut(transport, "client_port=")
+	if !udp {
+		return say("461 Unsupported Transport")
+	}
+	port, err := strconv.Atoi(ports[:strings.IndexByte(ports, '-')])
+	if err != nil {
+		return say("400 Bad Request")
+	}
+	// RTCP, on the port after, is never sent: one port is enough.
+	if c.sender, err = net.DialUDP("udp", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)}, &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1), Port: port}); err != nil {
+		return say("500 Internal Server Error")
+	}
+	own := c.sender.LocalAddr().(*net.UDPAddr).Port
+	return say("200 OK", "Session: 1\r\n", fmt.Sprintf("Transport: RTP/AVP;unicast;client_port=%s;server_port=%d-%d\r\n", ports, own, own+1))
 }
 
 func (c *rtspCamera) allowed(method, line, got string) bool {
@@ -206,6 +233,9 @@ func (c *rtspCamera) play(ctx context.Context, conn net.Conn) {
 		binary.BigEndian.PutUint16(b[6:], seq)
 		binary.BigEndian.PutUint32(b[8:], ts)
 		seq++
+		if c.sender != nil {
+			return write(c.sender, append(b[4:], payload...))
+		}
 		return write(conn, append(b, payload...))
 	}
 	for n := 0; ; n++ {

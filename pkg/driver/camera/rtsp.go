@@ -32,9 +32,21 @@ type stream struct {
 }
 
 // probeRTSP asks a camera what it sends, and looks at its stream when sample is
-// not 0. It returns within some timeouts and the sample, or soon after ctx ends.
-// The failure of the sample alone is the second one.
+// not 0: over the connection itself, or by UDP from a camera that refuses that. It
+// returns within some timeouts and the sample, or soon after ctx ends. The failure of
+// the sample alone is the second one.
 func probeRTSP(ctx context.Context, cfg *Config, u *url.URL, l login, sample time.Duration) (s stream, f, sf failure) {
+	s, f, sf = probeOver(ctx, cfg, u, l, sample, gortsplib.ProtocolTCP)
+	if sf == refusesTCP(u.Host) {
+		return probeOver(ctx, cfg, u, l, sample, gortsplib.ProtocolUDP)
+	}
+	return s, f, sf
+}
+
+// refusesTCP is what judge makes of status 461, Unsupported Transport.
+func refusesTCP(host string) failure { return judgeStatus(int(base.StatusUnsupportedTransport), host) }
+
+func probeOver(ctx context.Context, cfg *Config, u *url.URL, l login, sample time.Duration, transport gortsplib.Protocol) (s stream, f, sf failure) {
 	host := u.Host
 	tlsConfig, err := cfg.tlsConfig(u.Hostname())
 	if err != nil {
@@ -48,7 +60,7 @@ func probeRTSP(ctx context.Context, cfg *Config, u *url.URL, l login, sample tim
 	}
 	ctx, cancel := context.WithTimeout(ctx, 4*cfg.Timeout+sample)
 	defer cancel()
-	c := client(cfg, at, tlsConfig)
+	c := client(cfg, at, tlsConfig, transport)
 	start := time.Now()
 	if err := c.Start(); err != nil {
 		return s, judge(err, host), failure{}
@@ -107,11 +119,10 @@ func probeRTSP(ctx context.Context, cfg *Config, u *url.URL, l login, sample tim
 	return s, failure{}, sf
 }
 
-func client(cfg *Config, u *base.URL, t *tls.Config) *gortsplib.Client {
-	tcp := gortsplib.ProtocolTCP
+func client(cfg *Config, u *base.URL, t *tls.Config, transport gortsplib.Protocol) *gortsplib.Client {
 	d := net.Dialer{Timeout: cfg.Timeout}
 	return &gortsplib.Client{
-		Scheme: u.Scheme, Host: u.Host, TLSConfig: t, Protocol: &tcp, UserAgent: "langbiang-edge",
+		Scheme: u.Scheme, Host: u.Host, TLSConfig: t, Protocol: &transport, UserAgent: "langbiang-edge",
 		ReadTimeout: cfg.Timeout, WriteTimeout: cfg.Timeout,
 		DialContext: func(ctx context.Context, network, addr string) (net.Conn, error) {
 			host, _, err := net.SplitHostPort(addr)

@@ -46,6 +46,22 @@ func TestAStreamIsMeasured(t *testing.T) {
 	}
 }
 
+func TestACameraThatSendsByUDPOnlyIsMeasuredToo(t *testing.T) {
+	cam := &rtspCamera{auth: "digest", sdp: sdpH264, fps: 25, pictures: true, datagram: true}
+	l := listen(t, cam.serve)
+	s, f, sf := probeRTSP(t.Context(), testConfig(), streamAt(t, l.addr), login{userName, secret}, 300*time.Millisecond)
+	if f.failed() || sf.failed() {
+		t.Fatal(f, sf)
+	}
+	if s.codec != "H264" || math.Abs(s.frameRate-25) > 0.01 {
+		t.Errorf("%+v", s)
+	}
+	l.stop()
+	if got := strings.Join(cam.asked, " "); !strings.Contains(got, "SETUP") || !strings.HasSuffix(got, "PLAY") {
+		t.Errorf("asked %s", got)
+	}
+}
+
 func TestWithoutASampleNoStreamIsAskedFor(t *testing.T) {
 	cam := &rtspCamera{sdp: sdpH264}
 	l := listen(t, cam.serve)

@@ -37,7 +37,9 @@ func Open(lib *profile.Library, q telemetry.Quantities) (k Known, faulty []error
 type Finding struct {
 	Unit    int               // on a Modbus line
 	With    map[string]string // parameters that the profile needs, of an MQTT device
-	Topic   string            // one that it publishes to
+	Topic   string            // one that it publishes to; of a camera its host
+	Name    string            // to make an id of; empty: by the parameters
+	Note    string            // what it is when no profile says it
 	Profile *profile.Profile  // nil: it answers, and no profile fits
 	// Revision is the one that the device tells; empty when there is nothing to
 	// tell. Choose says that it has revisions and does not tell which.
