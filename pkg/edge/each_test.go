@@ -45,7 +45,7 @@ func TestAnEntryForManyDevicesIsCheckedOnce(t *testing.T) {
 		`{id: "zb-{name}", profile: zigbee2mqtt/climate, connection: local, each: {name: [a, b], base: [c]}}`:           `goes over 2 parameters`,
 		`{id: "zb-{name}", profile: zigbee2mqtt/climate, connection: local, each: {name: []}}`:                          `has 0 values`,
 		`{id: "zb-{name}", profile: zigbee2mqtt/climate, connection: local, with: {name: x}, each: {name: [a, b]}}`:     `name stands under each: too`,
-		`{id: "zb-{nmae}", profile: zigbee2mqtt/climate, connection: local, each: {nmae: [a, b]}}`:                      `unknown parameter; did you mean "name"?`,
+		`{id: "zb-{naem}", profile: zigbee2mqtt/climate, connection: local, each: {naem: [a, b]}}`:                      `unknown parameter; did you mean "name"?`,
 		`{id: "zb-{name}", profile: zigbee2mqtt/climate, connection: local, each: {name: [a, a]}}`:                      `"zb-a" is taken`,
 		`{id: "s{unit}", connection: bus, each: {unit: [a, b]}, points: [{id: t, quantity: co2, holding: 1}]}`:          `"a" is no unit id`,
 		`{id: "s{unit}", connection: bus, each: {unit: [1, 2]}, points: [{id: t, quantity: co22, holding: 1}]}`:         `did you mean "co2"?`,
