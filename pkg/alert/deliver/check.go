@@ -3,6 +3,7 @@ package deliver
 import (
 	"bytes"
 	"fmt"
+	"net"
 	"net/netip"
 	"net/url"
 	"regexp"
@@ -60,6 +61,7 @@ func (c *Config) Check(known Known, fault Fault) {
 		k.mqtt(&c.MQTT[i], i)
 	}
 	k.cap(&c.CAP)
+	k.people(&c.People)
 }
 
 func (k *check) name(name string, at []any) {
@@ -218,5 +220,12 @@ func (k *check) cap(c *CAPConfig) {
 	}
 	if c.Radius < 0 || c.Radius > 500 {
 		k.fault("is no radius", "0 to 500 km", "cap", "radius")
+	}
+}
+
+// hostPort checks a server's address.
+func (k *check) hostPort(address string, at []any) {
+	if host, port, err := net.SplitHostPort(address); err != nil || host == "" || port == "" {
+		k.fault(fmt.Sprintf("%q is not an address", address), "write host:port, for example smtp.example:587", at...)
 	}
 }

@@ -70,6 +70,7 @@ func (p *Parts) Groups(site string) []string {
 // Deliveries are all targets of a hub.
 type Deliveries struct {
 	targets []*target
+	people  *people
 }
 
 // Open makes the targets of a configuration that [Config.Check] has found no
@@ -111,7 +112,16 @@ func Open(cfg Config, parts Parts) (*Deliveries, error) {
 		}
 		add(c.Name, "mqtt", withoutSecrets(c.Broker)+" "+s.topic, c.Choose, 0, c.From, s)
 	}
-	// PEOPLE
+	var err error
+	if d.people, err = newPeople(&cfg, p); err != nil {
+		return nil, fmt.Errorf("deliver: people: %w", err)
+	}
+	for _, r := range d.people.routes {
+		add(r.cfg.Name, "route", r.describe(), r.cfg.Choose, 0, "", r)
+	}
+	if h := d.people.heartbeat; h != nil {
+		add(heartbeatName, "heartbeat", h.describe(), feed.Choice{Rule: []string{"\x00"}}, 0, "", h)
+	}
 	if parts.Metrics != nil {
 		parts.Metrics.MustRegister(newCollector(d))
 	}

@@ -39,6 +39,9 @@ type idler interface {
 	idle(ctx context.Context, now time.Time) (next time.Time, changed bool, err error)
 }
 
+// waker is an idler whose next time may come sooner by what it was given.
+type waker interface{ due() time.Time }
+
 // prober is a sink that can be tried.
 type prober interface {
 	// probe sends a test and says in words what came of it. It may be called from
@@ -118,7 +121,11 @@ func (t *target) run(ctx context.Context) error {
 	}
 	if r, ok := t.sink.(rememberer); ok {
 		if err := r.remember(c.State); err != nil {
-			return fmt.Errorf("delivery %s: what was kept cannot be read: %w", t.name, err)
+			// Its own fault: the others go on, and what is kept stays as it is.
+			t.log.Error("delivery does not run: what was kept of it cannot be read", "target", t.name, "err", err)
+			t.set(func(s *feed.Delivery) { s.LastError = "what was kept of it cannot be read: " + err.Error() })
+			<-ctx.Done()
+			return nil
 		}
 	}
 	t.set(func(s *feed.Delivery) {
@@ -356,6 +363,11 @@ func (t *target) skip(e *alert.Entry, reason, who, why string) error {
 
 // rest waits until the log has more or the sink has something to do, and saves.
 func (t *target) rest(ctx context.Context, changed <-chan struct{}) error {
+	if w, ok := t.sink.(waker); ok {
+		if due := w.due(); !due.IsZero() && (t.nextIdle.IsZero() || due.Before(t.nextIdle)) {
+			t.nextIdle = due
+		}
+	}
 	for {
 		now := t.parts.Now()
 		if idle, ok := t.sink.(idler); ok && !t.nextIdle.IsZero() && !now.Before(t.nextIdle) {
@@ -517,7 +529,7 @@ func summary(s *feed.Delivery) string {
 	case feed.Delivering:
 		return fmt.Sprintf("%d entries behind, and being given", s.Lag)
 	case feed.Stopped:
-		return "not running"
+		return "not running " + s.LastError
 	case feed.Idle:
 	}
 	return fmt.Sprintf("everything up to entry %d is given", s.Position.Sequence)
