@@ -96,14 +96,6 @@ type target struct {
 	wake     chan struct{} // has one when there is an order
 }
 
-// order is what a person wants of a target that does not go on.
-type order struct {
-	skip     bool
-	sequence uint64 // of the entry to skip
-	who, why string
-	done     chan error
-}
-
 func (t *target) set(change func(*feed.Delivery)) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -433,106 +425,6 @@ func (t *target) idle(ctx context.Context, s idler, now time.Time) error {
 		return t.save(t.position(), false)
 	}
 	return nil
-}
-
-// refuseOrder answers an order that has nothing to be about.
-func (t *target) refuseOrder() {
-	if o := t.takeOrder(); o != nil {
-		o.done <- &alert.Refusal{Reason: alert.NotNow, What: t.name + " is not held and does not wait", Do: "nothing is left to do"}
-	}
-}
-
-func (t *target) takeOrder() *order {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	o := t.order
-	t.order = nil
-	return o
-}
-
-// stopped answers whoever still waits.
-func (t *target) stopped() {
-	t.set(func(s *feed.Delivery) { s.State = feed.Stopped })
-	if o := t.takeOrder(); o != nil {
-		o.done <- errStopped
-	}
-}
-
-var errStopped = &alert.Refusal{Reason: alert.NotNow, What: "the hub is stopping", Do: "try again once it runs"}
-
-// ask hands an order to the goroutine of the target and waits for what comes of it.
-func (t *target) ask(ctx context.Context, o *order) error {
-	o.done = make(chan error, 1)
-	t.mu.Lock()
-	switch {
-	case t.status.State == feed.Stopped:
-		t.mu.Unlock()
-		return errStopped
-	case t.order != nil:
-		t.mu.Unlock()
-		return &alert.Refusal{Reason: alert.NotNow, What: "somebody else is at it", Do: "look again in a moment"}
-	}
-	t.order = o
-	t.mu.Unlock()
-	select {
-	case t.wake <- struct{}{}:
-	default:
-	}
-	select {
-	case err := <-o.done:
-		return err
-	case <-ctx.Done():
-		t.mu.Lock()
-		if t.order == o {
-			t.order = nil
-		}
-		t.mu.Unlock()
-		return ctx.Err()
-	}
-}
-
-// now is how it stands.
-func (t *target) now() feed.Delivery {
-	newest, now := t.parts.Log.LastSequence(), t.parts.Now()
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	s := t.status
-	s.Held = clone(s.Held)
-	if newest > s.Position.Sequence {
-		s.Lag = newest - s.Position.Sequence
-	}
-	if !t.oldestAt.IsZero() {
-		s.LagSeconds = max(0, now.Sub(t.oldestAt).Seconds())
-	}
-	s.Summary = summary(&s)
-	return s
-}
-
-func clone[T any](p *T) *T {
-	if p == nil {
-		return nil
-	}
-	v := *p
-	return &v
-}
-
-// summary says in plain words how it stands and what to do.
-func summary(s *feed.Delivery) string {
-	switch s.State {
-	case feed.Held:
-		if s.Held != nil {
-			return fmt.Sprintf("refuses entry %d since %s: %s. Nothing overtakes it. Mend the receiver, or skip the entry: langbiang-hub deliveries skip %s %d",
-				s.Held.Sequence, s.Held.Since.Format(time.RFC3339), s.Held.Reason, s.Name, s.Held.Sequence)
-		}
-	case feed.Retrying:
-		return fmt.Sprintf("does not answer as it should: %s. It is tried again by itself", s.LastError)
-	case feed.Delivering:
-		return fmt.Sprintf("%d entries behind, and being given", s.Lag)
-	case feed.Stopped:
-		return "not running " + s.LastError
-	case feed.Idle:
-	}
-	return fmt.Sprintf("everything up to entry %d is given", s.Position.Sequence)
 }
 
 func (t *target) dirty() bool { return t.changed || t.position() != t.saved }
