@@ -195,7 +195,7 @@ func (w *town) stop() {
 
 // pass lets time go by.
 func (w *town) pass(d time.Duration) {
-	time.Sleep(d)
+	<-time.After(d)
 	synctest.Wait()
 }
 
