@@ -11,6 +11,8 @@
 //	GET  /api/v1/sites, /edges, /devices, /series, /rules, /rules/status
 //	POST /api/v1/rules/{id}/backtest
 //	POST /api/v1/rules/reload, /rules/{id}/test   from this machine only
+//	GET  /api/v1/store             what is kept and for how long
+//	GET  /api/v1/texts             ?site= &edge= &device= &point= &quantity= &from= &to= &limit= &cursor=
 //	POST /api/v1/backup            from this machine only, see [Backups]
 //	GET  /api/v1/page, /page/outlines             settings of the page
 //	GET  /healthz, /readyz
@@ -227,6 +229,7 @@ type Config struct {
 	Source     string                     // of events, see [feed.Event]; [feed.DefaultSource] when empty
 	Edges      EdgeAdmin                  // may be nil
 	Backups    Backups                    // may be nil
+	Store      Store                      // may be nil
 	Deliveries Deliveries                 // may be nil
 	CAP        *CAP                       // nil: no CAP documents
 	Ready      func() error               // nil: ready; an error says why not
@@ -282,6 +285,7 @@ func New(cfg Config) *Handler {
 	h.mountRules()
 	h.mountEdges()
 	h.mountBackups()
+	h.mountStore()
 	h.mountDeliveries()
 	h.mountCAP()
 	h.mountPage()

@@ -19,6 +19,7 @@ import (
 	"github.com/langbiang/langbiang/pkg/api"
 	"github.com/langbiang/langbiang/pkg/internal/settings"
 	"github.com/langbiang/langbiang/pkg/ledger"
+	"github.com/langbiang/langbiang/pkg/tsdb/texts"
 )
 
 // The parts of a data folder that a backup holds, and in a backup the folders of
@@ -27,6 +28,7 @@ import (
 const (
 	ledgerDir = "ledger"
 	storeDir  = "tsdb"
+	textsDir  = "texts"
 )
 
 // backups implements [api.Backups].
@@ -57,7 +59,15 @@ func (b *backups) Backup(ctx context.Context, dir string, tell func(api.BackupPr
 		Store: b.hub.plan.Config.Store.Kind, Generation: b.hub.ledger.Generation(),
 	}
 	tell(api.BackupProgress{Step: ledgerDir})
-	if err := b.ledger(ctx, c, m); err != nil {
+	err := c.pipe(ctx, ledgerDir+"/"+ledger.FileName, func(w io.Writer) (err error) {
+		m.Sequence, err = b.hub.ledger.Backup(w)
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	tell(api.BackupProgress{Step: textsDir})
+	if err := c.pipe(ctx, textsDir+"/"+texts.FileName, b.hub.texts.Backup); err != nil {
 		return err
 	}
 	if b.hub.local != nil {
@@ -81,21 +91,6 @@ func (b *backups) Backup(ctx context.Context, dir string, tell func(api.BackupPr
 	tell(api.BackupProgress{Step: "copy", Bytes: c.bytes, Of: m.size(), Files: len(m.Files)})
 	b.hub.logger.Info("backup made", "dir", dir, "files", len(m.Files), "bytes", m.size(), "took", time.Since(start).Round(time.Millisecond))
 	return nil
-}
-
-// ledger copies the ledger while it is written.
-func (b *backups) ledger(ctx context.Context, c *copier, m *manifest) error {
-	r, w := io.Pipe()
-	done := make(chan error, 1)
-	go func() {
-		last, err := b.hub.ledger.Backup(w)
-		m.Sequence = last
-		done <- err
-		_ = w.CloseWithError(err) // never fails
-	}()
-	err := c.file(ctx, r, ledgerDir+"/"+ledger.FileName)
-	_ = r.CloseWithError(err) // never fails; lets the goroutine go when the disk is full
-	return errors.Join(err, <-done)
 }
 
 // emptyTarget makes sure that the target is an empty folder outside of the data.

@@ -54,6 +54,7 @@ type StoreConfig struct {
 	MaxSize   strictyaml.Size `yaml:"max_size" doc:"bytes that readings may take on disk: beyond it the oldest go first, whatever their age; 0: no bound but the disk" default:"0"`
 	MaxAge    time.Duration   `yaml:"edge_max_age" doc:"the longest buffer.max_age of any edge; older readings are refused by the store" default:"30d"`
 	Long      LongConfig      `yaml:"long" doc:"long history: what is kept of readings when they themselves are gone, and what answers queries of coarse steps; see docs/store.md"`
+	Texts     TextsConfig     `yaml:"texts" doc:"readings of text: states of devices, licence plates; kept as long as readings, by the hub itself whatever the kind of the store"`
 	Influx    InfluxConfig    `yaml:"influx" doc:"the server of kind influx; retention, sizes and long history are then its own affair"`
 	QueryURL  string          `yaml:"query_url" doc:"kind influx: where the same readings answer Prometheus queries, without /api/v1" example:"http://store:8428"`
 	MinFree   strictyaml.Size `yaml:"min_free" doc:"stop taking readings when the disk has less free space than this" default:"512MiB"`
@@ -67,6 +68,11 @@ type InfluxConfig struct {
 	Token      string        `yaml:"token" doc:"API token; better from the environment (LANGBIANG_STORE_INFLUX_TOKEN) or token_file"`
 	TokenFile  string        `yaml:"token_file" doc:"file that holds the token"`
 	FlushDelay time.Duration `yaml:"flush_delay" doc:"how long the server takes until what it has accepted is on its disk; frames become safe so much later" default:"15s"`
+}
+
+// TextsConfig bounds the log of texts.
+type TextsConfig struct {
+	MaxSize strictyaml.Size `yaml:"max_size" doc:"bytes that texts may take; beyond it the oldest go first" default:"256MiB"`
 }
 
 // LongConfig says how long what is made of readings is kept.
@@ -121,6 +127,7 @@ func DefaultConfig() Config {
 		MQTT:    MQTTConfig{Listen: "127.0.0.1:1883"},
 		Store: StoreConfig{
 			Kind: "local", Retention: 400 * day, MaxAge: 30 * day, MinFree: 512 << 20,
+			Texts:  TextsConfig{MaxSize: 256 << 20},
 			Influx: InfluxConfig{Bucket: "langbiang", FlushDelay: 15 * time.Second},
 			Long:   LongConfig{FiveMinutes: 1095 * day, Hours: 3650 * day},
 		},

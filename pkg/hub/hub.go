@@ -29,6 +29,7 @@ import (
 	"github.com/langbiang/langbiang/pkg/rules"
 	"github.com/langbiang/langbiang/pkg/tsdb"
 	"github.com/langbiang/langbiang/pkg/tsdb/local"
+	"github.com/langbiang/langbiang/pkg/tsdb/texts"
 	"github.com/langbiang/langbiang/pkg/web"
 )
 
@@ -40,7 +41,8 @@ type Hub struct {
 	ledger     *ledger.Ledger
 	store      tsdb.Store
 	local      *local.Store // the store when it is embedded, else nil
-	storeStops func()       // lets a store on a server no longer wait for it; may be nil
+	texts      *texts.Log
+	storeStops func() // lets a store on a server no longer wait for it; may be nil
 	bus        *bus.Bus
 	engine     *rules.Engine
 	clock      *rules.ByClock // of the goroutine that settles
@@ -124,7 +126,7 @@ func Open(plan *Plan, version string, logger *slog.Logger) (h *Hub, err error) {
 		CheckpointEvery: cfg.Ingest.CheckpointEvery, RefusedDir: filepath.Join(cfg.DataDir, "refused"), Edges: edges,
 		Logger: logger, Registerer: h.metrics, SampleError: sampleError, OnHello: h.registry.hello, Pushed: h.sources.has,
 	}, ingest.Parts{
-		Store: storePart{h.store}, Rules: rulesPart{h.engine}, Bands: h.engine, Ledger: ledgerPart{h.ledger}, Registry: h.registry, Bus: carrier{h.bus, h.sources},
+		Store: storePart{h.store, h.texts}, Texts: h.texts, Rules: rulesPart{h.engine}, Bands: h.engine, Ledger: ledgerPart{h.ledger}, Registry: h.registry, Bus: carrier{h.bus, h.sources},
 	})
 	if err != nil {
 		return h, fmt.Errorf("ingest: %w", err)
@@ -158,7 +160,7 @@ func (h *Hub) serve(version string) error {
 		return err
 	}
 	var handler http.Handler = api.New(api.Config{
-		Alerts: alertsPart{h.ledger}, Acts: h.ledger, Rules: ruleAdmin{h}, Fleet: &fleet{hub: h}, SiteGroups: h.siteGroups, Edges: &fleet{hub: h}, Backups: &backups{hub: h, version: version, busy: make(chan struct{}, 1)},
+		Alerts: alertsPart{h.ledger}, Acts: h.ledger, Rules: ruleAdmin{h}, Fleet: &fleet{hub: h}, SiteGroups: h.siteGroups, Edges: &fleet{hub: h}, Store: storeView{h}, Backups: &backups{hub: h, version: version, busy: make(chan struct{}, 1)},
 		Deliveries: deliveriesPart{h.deliveries, h.ledger}, CAP: h.capPart(), Source: h.plan.Config.Deliver.PublicURL, Ready: h.Ready,
 		Export:     export.New(export.Options{Queryable: h.store.Queryable(), Logger: h.logger}),
 		Push:       push.NewHandler(h.sources.list(&h.plan.Config.Push), version, h.metrics, h.logger),
@@ -305,6 +307,9 @@ func (h *Hub) Close() error {
 	errs = append(errs, h.sources.close())
 	if h.store != nil {
 		errs = append(errs, h.store.Close())
+	}
+	if h.texts != nil {
+		errs = append(errs, h.texts.Close())
 	}
 	if h.ledger != nil {
 		errs = append(errs, h.ledger.Close())

@@ -133,6 +133,9 @@ func (c *checker) settings(cfg *Config, quantities telemetry.Quantities) {
 	if l := &cfg.Store.Long; l.FiveMinutes < 0 || l.Hours < l.FiveMinutes {
 		c.fault("hours are kept at least as long as five minutes, and neither is below zero", "for example {five_minutes: 1095d, hours: 3650d}; five_minutes: 0s keeps no long history", "store", "long")
 	}
+	if cfg.Store.Texts.MaxSize < 1<<20 {
+		c.fault("too small", "at least 1MiB", "store", "texts", "max_size")
+	}
 	if cfg.Store.MaxSize < 0 {
 		c.fault("must not be below zero", "0: no bound but the disk", "store", "max_size")
 	}

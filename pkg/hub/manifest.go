@@ -124,6 +124,20 @@ func (c *copier) count(n int64) {
 	}
 }
 
+// pipe copies what from writes to a path below the target.
+func (c *copier) pipe(ctx context.Context, path string, from func(io.Writer) error) error {
+	r, w := io.Pipe()
+	done := make(chan error, 1)
+	go func() {
+		err := from(w)
+		_ = w.CloseWithError(err) // never fails
+		done <- err
+	}()
+	err := c.file(ctx, r, path)
+	_ = r.CloseWithError(err) // never fails; lets the goroutine go when the disk is full
+	return errors.Join(err, <-done)
+}
+
 // tree copies a folder of this machine to a path below the target.
 func (c *copier) tree(ctx context.Context, from, path string) error {
 	return filepath.WalkDir(from, func(name string, e fs.DirEntry, err error) error {

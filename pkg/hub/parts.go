@@ -10,6 +10,7 @@ import (
 	"github.com/langbiang/langbiang/pkg/ledger"
 	"github.com/langbiang/langbiang/pkg/rules"
 	"github.com/langbiang/langbiang/pkg/tsdb"
+	"github.com/langbiang/langbiang/pkg/tsdb/texts"
 )
 
 // The parts fit packages together that must not know each other.
@@ -36,9 +37,21 @@ func (h *Hub) raise(t alert.Transition) {
 	}
 }
 
-type storePart struct{ tsdb.Store }
+// storePart is the store with the log of texts beside it.
+type storePart struct {
+	tsdb.Store
+	texts *texts.Log
+}
 
 func (s storePart) Appender() ingest.Appender { return s.Store.Appender() }
+
+// Sync implements [ingest.Store].
+func (s storePart) Sync() error {
+	if err := s.texts.Sync(); err != nil {
+		return err
+	}
+	return s.Store.Sync()
+}
 
 type rulesPart struct{ engine *rules.Engine }
 

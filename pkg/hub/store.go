@@ -17,6 +17,7 @@ import (
 	"github.com/langbiang/langbiang/pkg/tsdb/history"
 	"github.com/langbiang/langbiang/pkg/tsdb/influx"
 	"github.com/langbiang/langbiang/pkg/tsdb/local"
+	"github.com/langbiang/langbiang/pkg/tsdb/texts"
 )
 
 // lateWindow is added to what the edges keep: how far out of order the store
@@ -36,10 +37,35 @@ const (
 
 // openStore opens the store that hub.yaml chooses. The ledger is open.
 func (h *Hub) openStore() error {
+	open := h.openLocal
 	if h.plan.Config.Store.Kind == storeInflux {
-		return h.openInflux()
+		open = h.openInflux
 	}
-	return h.openLocal()
+	if err := open(); err != nil {
+		return err
+	}
+	return h.openTexts()
+}
+
+// openTexts opens the log of the readings that no store of numbers keeps.
+func (h *Hub) openTexts() error {
+	c := &h.plan.Config.Store
+	var err error
+	h.texts, err = texts.Open(filepath.Join(h.plan.Config.DataDir, textsDir), texts.Options{MaxBytes: int64(c.Texts.MaxSize), Keep: c.Retention, Logger: h.logger})
+	if errors.Is(err, tsdb.ErrLocked) {
+		return h.inUse()
+	}
+	if err != nil {
+		return err
+	}
+	need, err := h.texts.NeedRewind()
+	if err != nil || !need {
+		return err
+	}
+	if err := h.rewindAll("the log of texts was damaged", map[string]string{}); err != nil {
+		return err
+	}
+	return h.texts.Rewound()
 }
 
 // openInflux makes the store on a server, which need not be up.
@@ -139,6 +165,14 @@ func (h *Hub) rewind() error {
 	if !r.NeedRewind {
 		return nil
 	}
+	if err := h.rewindAll("the store lost what had been durable", map[string]string{"folder": r.Folder}); err != nil {
+		return err
+	}
+	return h.local.Rewound()
+}
+
+// rewindAll forgets, durably, where the hub stands in the logs of all edges.
+func (h *Hub) rewindAll(why string, detail map[string]string) error {
 	edges, err := h.ledger.CheckpointedEdges()
 	if err != nil {
 		return fmt.Errorf("ledger: %w", err)
@@ -150,12 +184,12 @@ func (h *Hub) rewind() error {
 	if err := h.ledger.Checkpoint(list); err != nil {
 		return fmt.Errorf("ledger: %w", err)
 	}
-	if err := h.ledger.RecordEvent(ledger.Event{Kind: "store_damaged", Text: "the store lost what had been durable; all edges send again what they keep", Detail: map[string]string{"folder": r.Folder}}); err != nil {
+	if err := h.ledger.RecordEvent(ledger.Event{Kind: "store_damaged", Text: why + "; all edges send again what they keep", Detail: detail}); err != nil {
 		return fmt.Errorf("ledger: %w", err)
 	}
 	if err := h.ledger.Flush(); err != nil {
 		return fmt.Errorf("ledger: %w", err)
 	}
-	h.logger.Warn("all edges are asked to send again what they keep", "edges", len(edges))
-	return h.local.Rewound()
+	h.logger.Warn("all edges are asked to send again what they keep", "edges", len(edges), "why", why)
+	return nil
 }

@@ -98,6 +98,10 @@ func (w *worker) store(e *edge, f *wire.Frame, prev int64) (n tally, err error) 
 		switch {
 		case s.text:
 			n.text++
+			if w.g.parts.Texts != nil {
+				w.labels = b.labels(w.labels, r.Series, st)
+				w.g.parts.Texts.Append(w.labels, r.Time, r.Text, q)
+			}
 		case !bad:
 			n.stored++
 			if err = w.append(b, r.Series, st, r.Time, r.Value); err != nil {

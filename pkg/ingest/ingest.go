@@ -54,6 +54,7 @@ type Parts struct {
 	Ledger   Ledger
 	Registry Registry
 	Bus      Bus
+	Texts    Texts // nil: readings of text are shown and not kept
 }
 
 // Ingest takes in what the edges send. Make one with [New]; it serves one Run.

@@ -22,7 +22,7 @@ func newMetrics(reg prometheus.Registerer, g *Ingest) (*metrics, error) {
 		{&m.readings, "readings_total", "Readings taken in, each once."},
 		{&m.late, "late_readings_total", "Readings that came after their watermark."},
 		{&m.bad, "bad_readings_total", "Readings of bad quality."},
-		{&m.text, "text_readings_total", "Readings of text, which are shown and not stored."},
+		{&m.text, "text_readings_total", "Readings of text; a state is kept when it begins."},
 		{&m.stored, "stored_samples_total", "Readings given to the store as samples."},
 		{&m.unstored, "unstored_samples_total", "Samples that the store refused."},
 		{&m.duplicates, "duplicate_frames_total", "Frames that the hub had already."},

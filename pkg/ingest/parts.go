@@ -31,6 +31,14 @@ type Appender interface {
 	Rollback() error
 }
 
+// Texts keeps the readings of text, which the store does not. It is called
+// concurrently.
+type Texts interface {
+	// Append takes a reading; lset is as for Appender, and not kept, nor is the
+	// text. What Append has taken is durable after the next Sync of the store.
+	Append(lset []telemetry.Label, t int64, text string, q telemetry.Quality)
+}
+
 // Rules makes the rule state of edges.
 type Rules interface {
 	// Open returns the state of an edge, from what SaveChanges wrote up to the last

@@ -1,6 +1,7 @@
 package ingest
 
 import (
+	"fmt"
 	"math"
 	"slices"
 	"testing"
@@ -43,6 +44,11 @@ func TestLateReadingsAreStoredApartAndNotEvaluated(t *testing.T) {
 				}
 			}
 		}
+		want := fmt.Sprintf("map[__name__:plate device:d1 edge:e1 point:plate site:%s] %d 49-A1 123.45 good", r.status().Site, w)
+		if r.mu.Lock(); len(r.texts) != 1 || r.texts[0] != want {
+			t.Errorf("texts %q, want %q", r.texts, want)
+		}
+		r.mu.Unlock()
 		if n := len(r.rules.lines("e1")); n != 4 {
 			t.Errorf("the rules heard %q", r.rules.lines("e1"))
 		}

@@ -79,6 +79,14 @@ type rig struct {
 	mu    sync.Mutex
 	acks  []wire.Ack
 	bands []wire.Bands
+	texts []string
+}
+
+// Append implements [Texts].
+func (r *rig) Append(lset []telemetry.Label, t int64, text string, q telemetry.Quality) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.texts = append(r.texts, fmt.Sprintf("%v %d %s %s", telemetry.Labels(lset).Map(), t, text, q))
 }
 
 func newRig(t *testing.T) *rig {
@@ -92,7 +100,7 @@ func newRig(t *testing.T) *rig {
 
 func (r *rig) start() {
 	r.t.Helper()
-	g, err := New(r.cfg, Parts{Store: r.store, Ledger: r.ledger, Rules: r.rules, Bands: r.limits, Registry: sitesOf{}, Bus: fakeBus{
+	g, err := New(r.cfg, Parts{Store: r.store, Texts: r, Ledger: r.ledger, Rules: r.rules, Bands: r.limits, Registry: sitesOf{}, Bus: fakeBus{
 		ack: func(_ string, a wire.Ack) {
 			r.mu.Lock()
 			defer r.mu.Unlock()

@@ -82,7 +82,15 @@ func TestTheHubsMachineIsLostAndANewOneGoesOnFromTheBackup(t *testing.T) {
 	level(170)
 	level(20)
 	level(60)
-	seen := l.entries()
+	var seen []alert.Entry
+	l.eventually(20*time.Second, "the third alert is told", func() bool {
+		seen = l.entries()
+		ids := map[string]bool{}
+		for _, e := range seen {
+			ids[e.Alert.ID] = true
+		}
+		return len(ids) == 3 && seen[len(seen)-1].Alert.State == alert.Active
+	})
 	last := seen[len(seen)-1]
 	l.hub.kill()
 	l.hub = nil
@@ -127,6 +135,20 @@ func TestTheHubsMachineIsLostAndANewOneGoesOnFromTheBackup(t *testing.T) {
 	compareStored(t, accepted, onTime, late, 0)
 	if len(late) > 0 {
 		t.Errorf("readings that were on time are late after the restore: %v", late)
+	}
+
+	// What is kept and for how long is to be seen.
+	var store struct {
+		Kind, Retention string
+		Oldest          time.Time
+		Alerts          struct {
+			Generation, Retention string
+			Oldest                time.Time
+		}
+	}
+	l.get("/api/v1/store", &store)
+	if store.Kind != "local" || store.Retention == "" || store.Oldest.IsZero() || store.Alerts.Generation == seen[0].Generation || store.Alerts.Oldest.IsZero() || store.Alerts.Retention == "" {
+		t.Errorf("%+v", store)
 	}
 
 	// The alert log: the entries of the backup, then those of a new generation, each
