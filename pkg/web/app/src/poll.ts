@@ -2,7 +2,7 @@
 import { type Signal, signal } from "@preact/signals";
 import { useEffect } from "preact/hooks";
 import { all, get } from "./api";
-import type { Counts, Device, Edge, Hold, Series, Site } from "./types";
+import type { Counts, Delivery, Device, Edge, Hold, Series, Site } from "./types";
 
 export interface Polled<T> { value: Signal<T | null>; error: Signal<Error | null>; refresh: () => Promise<void>; use: () => T | null }
 
@@ -47,4 +47,5 @@ export const series = polled(() => all<Series>("series"), 30_000);
 export const holds = polled(async () => (await get<{ items: Hold[] }>("/api/v1/holds")).items, 10_000);
 export const counts = polled(() => get<Counts>("/api/v1/alerts/counts"), 3000);
 export const rules = polled(() => all<import("./types").Rule>("rules"), 15_000);
+export const deliveries = polled(async () => (await get<{ items: Delivery[] }>("/api/v1/deliveries")).items, 15_000);
 export const settings = polled(() => get<import("./types").Settings>("/api/v1/page"), 600_000);

@@ -126,6 +126,12 @@ export interface Series {
   quality: string;
 }
 
+// Receipt is what became of one message to one person.
+export interface Receipt { number: number; consumer: string; reason: string; person: string; channel: string; sent: boolean; detail: string; at: string }
+
+// Delivery is how it stands with a target that alerts are carried to.
+export interface Delivery { name: string; kind: string; target: string; state: string; summary: string; lag: number; held: { sequence: number; since: string } | null; notice?: string }
+
 export interface Counts {
   active: number;
   unacknowledged: number;

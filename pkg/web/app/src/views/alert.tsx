@@ -6,14 +6,14 @@ import { duration, full, measured, when } from "../format";
 import { t, text } from "../i18n";
 import { useKeys } from "../keys";
 import { Marks } from "../parts/alertrow";
-import { Badge, Empty, Loading, place, siteName, title } from "../parts/basics";
+import { Badge, Chip, Empty, Loading, place, siteName, title } from "../parts/basics";
 import { type LimitLine, Plot, plotWidth } from "../parts/plot";
 import { useCourses } from "../parts/courses";
 import { edges, rules, series, sites } from "../poll";
 import type { Shade } from "../readings";
 import { path, route } from "../router";
 import { current, known, put, version } from "../store";
-import { type Alert, type Entry, rank, type Rule, type Series } from "../types";
+import { type Alert, type Entry, rank, type Receipt, type Rule, type Series } from "../types";
 
 const actsShown: ActName[] = ["acknowledge", "unacknowledge", "comment", "assign", "shelve", "unshelve", "close", "reopen"];
 
@@ -48,6 +48,7 @@ function Shown({ a }: { a: Alert }) {
         <div class="stack">
           <Courses a={a} rule={rule} />
           <Log a={a} />
+          <Notices a={a} />
         </div>
         <div class="stack">
           <Links a={a} rule={rule} />
@@ -149,6 +150,24 @@ function Log({ a }: { a: Alert }) {
           ))}
         </ol>
       )}
+    </section>
+  );
+}
+
+// Notices are the messages about the alert to people, newest first.
+function Notices({ a }: { a: Alert }) {
+  const [list, setList] = useState<Receipt[]>([]);
+  useEffect(() => {
+    // A hub that carries alerts to nobody has no such list.
+    get<{ items: Receipt[] }>(`/api/v1/notices?alert=${encodeURIComponent(a.id)}`).then((p) => setList(p.items), () => setList([]));
+  }, [a.id, a.sequence]);
+  if (!list.length) return null;
+  return (
+    <section class="panel" aria-label={t("notices")}>
+      <h2>{t("notices")}</h2>
+      <ol class="log">{list.map((r) => (
+        <li key={r.number}><time dateTime={r.at}>{when(r.at)}</time><div><strong>{r.person}</strong> · {r.channel} <Chip kind={r.sent ? "good" : "bad"}>{r.sent ? t("sent") : t("notSent")}</Chip>{r.detail && <span class="soft"> {r.detail}</span>}</div></li>
+      ))}</ol>
     </section>
   );
 }

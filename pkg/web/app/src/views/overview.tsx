@@ -4,7 +4,7 @@ import { Badge, Empty, Loading, Sign } from "../parts/basics";
 import { useLazy } from "../parts/lazy";
 import { number } from "../format";
 import { t, text } from "../i18n";
-import { counts, devices, edges, rules, sites } from "../poll";
+import { counts, deliveries, devices, edges, rules, sites } from "../poll";
 import { path } from "../router";
 import { calling, complete } from "../store";
 import { rank, severities } from "../types";
@@ -39,6 +39,15 @@ export function NextStep() {
   return null;
 }
 
+// Undelivered says which targets do not get alerts, and why.
+function Undelivered() {
+  const bad = (deliveries.use() ?? []).filter((d) => d.state === "held" || d.state === "retrying");
+  if (!bad.length) return null;
+  return (
+    <div class="note bad" role="status"><div><strong>{t("undelivered")}</strong>{bad.map((d) => <p key={d.name}>{d.name} ({d.kind}): {d.summary || d.state} · {t("waiting")}: {number(d.lag, 0)}</p>)}</div></div>
+  );
+}
+
 export function SiteList() {
   const list = sites.value.value;
   if (!list) return <Loading error={sites.error.value} retry={() => void sites.refresh()} />;
@@ -61,6 +70,7 @@ export function Overview() {
       <h1 class="sr">{t("nav").overview}</h1>
       <Counts />
       <NextStep />
+      <Undelivered />
       <div class="split">
         <AlertList />
         <aside aria-label={t("sites")}>

@@ -39,6 +39,7 @@ export const en: Words = {
   },
   automatic: "automatic",
   log: "Log", course: "Course", around: "Readings around it", procedure: "Procedure (SOP)", camera: "Camera", links: "Links", noProcedure: "This rule has no procedure. Add links.procedure to its file.",
+  notices: "Told to", sent: "sent", notSent: "not sent", undelivered: "Alerts are not delivered", waiting: "waiting",
   details: "Details", began: "Began", ended: "Ended", known: "Known to the hub", onset: "Condition since", judgedByHub: "Judged by the hub's clock",
   sameSite: "Same site, same time", notFound: "There is no such alert.", acknowledgedBy: "Acknowledged by", closedBy: "Closed by",
   shade: { episode: "Alert", gap: "Readings lost", late: "Came late", bad: "Bad readings", unobserved: "Not observed" },

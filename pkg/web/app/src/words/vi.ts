@@ -42,6 +42,7 @@ export const vi = {
   } as Record<string, string>,
   automatic: "tự động",
   log: "Diễn biến", course: "Đồ thị", around: "Số liệu xung quanh", procedure: "Quy trình xử lý (SOP)", camera: "Camera", links: "Liên kết", noProcedure: "Quy tắc này chưa có quy trình. Thêm links.procedure vào tệp quy tắc.",
+  notices: "Đã báo cho", sent: "đã gửi", notSent: "chưa gửi được", undelivered: "Cảnh báo chưa được chuyển đi", waiting: "đang chờ",
   details: "Chi tiết", began: "Bắt đầu", ended: "Kết thúc", known: "Máy chủ ghi nhận", onset: "Điều kiện xuất hiện", judgedByHub: "Xét theo đồng hồ máy chủ",
   sameSite: "Cùng địa bàn, cùng lúc", notFound: "Không có cảnh báo này.", acknowledgedBy: "Xác nhận bởi", closedBy: "Đóng bởi",
   shade: { episode: "Thời gian cảnh báo", gap: "Mất số liệu", late: "Số liệu đến trễ", bad: "Số liệu hỏng", unobserved: "Không quan sát" },
