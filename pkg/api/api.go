@@ -105,6 +105,10 @@ type Edge struct {
 	Readings      uint64     `json:"readings"`
 	Late          uint64     `json:"late_readings"`
 	Gaps          []Gap      `json:"gaps"`
+	Unobserved    []Gap      `json:"unobserved"`         // times in which the edge did not look
+	Unsent        *uint64    `json:"log_unsent_bytes"`   // of its log, when it last said hello
+	Platform      string     `json:"platform,omitempty"` // such as linux/arm64
+	ClockTrusted  bool       `json:"clock_trusted"`      // the edge's own opinion
 }
 
 // Gap is a range of readings that an edge had and cannot give.

@@ -1,10 +1,13 @@
 package hub
 
 import (
+	"fmt"
 	"slices"
+	"time"
 
 	"github.com/langbiang/langbiang/pkg/api"
 	"github.com/langbiang/langbiang/pkg/ingest"
+	"github.com/langbiang/langbiang/pkg/ledger"
 	"github.com/langbiang/langbiang/pkg/telemetry"
 )
 
@@ -48,23 +51,32 @@ func (f *fleet) Edges() []api.Edge {
 		a := api.Edge{
 			ID: e.Edge, Site: e.Site, Connected: e.Connected, LastSeen: pointer(e.LastSeen), Version: e.Hello.Version,
 			Sequence: e.Position.Seq, Watermark: millis(e.Watermark), Backlog: e.Backlog, Status: "ok",
-			Frames: e.Counters.Frames, Readings: e.Counters.Readings, Late: e.Counters.Late, Gaps: []api.Gap{},
+			Frames: e.Counters.Frames, Readings: e.Counters.Readings, Late: e.Counters.Late, Gaps: []api.Gap{}, Unobserved: []api.Gap{},
+			Platform: e.Hello.Platform, ClockTrusted: e.ClockTrusted,
 		}
 		if !e.Position.Epoch.IsZero() {
 			a.Epoch = e.Position.Epoch.String()
 		}
 		if e.Hello.V != 0 {
 			ms := e.ClockOffset.Milliseconds()
-			a.ClockOffsetMS = &ms
+			a.ClockOffsetMS, a.Unsent = &ms, &e.Hello.Backlog
 		}
 		a.Status, a.Detail = worst(e.Problems)
 		gaps, err := f.hub.ledger.Gaps(e.Edge)
 		if err != nil {
 			f.hub.logger.Error("gaps cannot be read", "edge", e.Edge, "err", err)
 		}
-		for _, g := range gaps[max(0, len(gaps)-maxGapsShown):] {
-			a.Gaps = append(a.Gaps, api.Gap{From: pointer(g.From), To: pointer(g.To), Reason: g.Reason, Recorded: g.Recorded.UTC()})
+		for _, g := range slices.Backward(gaps) {
+			list := &a.Gaps
+			if g.Reason == ledger.ReasonUnobserved {
+				list = &a.Unobserved
+			}
+			if len(*list) < maxGapsShown {
+				*list = append(*list, api.Gap{From: pointer(g.From), To: pointer(g.To), Reason: g.Reason, Recorded: g.Recorded.UTC()})
+			}
 		}
+		slices.Reverse(a.Gaps)
+		slices.Reverse(a.Unobserved)
 		out = append(out, a)
 	}
 	return out
@@ -90,7 +102,7 @@ func worst(problems []ingest.Event) (status, detail string) {
 	return status, detail
 }
 
-// maxGapsShown bounds the gaps that the list of edges shows of each.
+// maxGapsShown bounds the gaps, and the unobserved intervals, that the list of edges shows of each.
 const maxGapsShown = 20
 
 // Devices implements [api.Fleet].
@@ -143,6 +155,18 @@ func (f *fleet) Series() []api.Series {
 		}
 	}
 	return out
+}
+
+// noteUnobserved keeps an interval in which an edge did not look, beside its gaps. It
+// is known by its times, so a replay notes nothing twice.
+func (h *Hub) noteUnobserved(edge string, from, to time.Time) {
+	err := h.ledger.RecordGap(ledger.Gap{
+		Edge: edge, Reason: ledger.ReasonUnobserved, From: from.UTC(), To: to.UTC(),
+		After: fmt.Sprintf("unobserved %d", from.UnixMilli()), Next: fmt.Sprintf("unobserved %d", to.UnixMilli()),
+	})
+	if err != nil {
+		h.logger.Debug("unobserved interval not noted", "edge", edge, "err", err)
+	}
 }
 
 // Forget implements [api.EdgeAdmin].

@@ -79,3 +79,35 @@ func TestTheAPIShowsWhatADeviceHasBeen(t *testing.T) {
 		t.Errorf("the API says %s", body)
 	}
 }
+
+func TestTheAPIShowsWhenAnEdgeDidNotLook(t *testing.T) {
+	h := levelHub(t)
+	f := levelFeeder(t, h, "e1")
+	start := time.Now().Add(-time.Hour).Truncate(time.Second)
+	f.say(t, start, 1)
+	for _, m := range []struct{ from, to time.Duration }{{time.Second, 3 * time.Second}, {5 * time.Second, 25 * time.Second}} {
+		f.frame.Marks = []wire.Mark{{Kind: wire.MarkStall, From: start.Add(m.from).UnixMilli(), To: start.Add(m.to).UnixMilli()}}
+		f.say(t, start.Add(m.to+time.Second), 1)
+	}
+	f.frame.Marks = nil
+	var list struct{ Items []api.Edge }
+	testutil.Eventually(t, 10*time.Second, "the longer one is told, the short one is not worth it", func() bool {
+		if err := h.ledger.Flush(); err != nil {
+			t.Fatal(err)
+		}
+		resp, err := http.Get("http://" + h.Addr() + "/api/v1/edges")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer func() { _ = resp.Body.Close() }()
+		list.Items = nil
+		if err := json.NewDecoder(resp.Body).Decode(&list); err != nil {
+			t.Fatal(err)
+		}
+		return len(list.Items) == 1 && len(list.Items[0].Unobserved) > 0
+	})
+	e := list.Items[0]
+	if u := e.Unobserved; len(u) != 1 || len(e.Gaps) != 0 || !u[0].From.Equal(start.Add(5*time.Second)) || !u[0].To.Equal(start.Add(25*time.Second)) {
+		t.Errorf("unobserved %+v, gaps %+v", e.Unobserved, e.Gaps)
+	}
+}

@@ -124,7 +124,7 @@ func Open(plan *Plan, version string, logger *slog.Logger) (h *Hub, err error) {
 	}
 	h.ingest, err = ingest.New(ingest.Config{
 		CheckpointEvery: cfg.Ingest.CheckpointEvery, RefusedDir: filepath.Join(cfg.DataDir, "refused"), Edges: edges,
-		Logger: logger, Registerer: h.metrics, SampleError: sampleError, OnHello: h.registry.hello, Pushed: h.sources.has,
+		Logger: logger, Registerer: h.metrics, SampleError: sampleError, OnHello: h.registry.hello, OnUnobserved: h.noteUnobserved, Pushed: h.sources.has,
 	}, ingest.Parts{
 		Store: storePart{h.store, h.texts}, Texts: h.texts, Rules: rulesPart{h.engine}, Bands: h.engine, Ledger: ledgerPart{h.ledger}, Registry: h.registry, Bus: carrier{h.bus, h.sources},
 	})

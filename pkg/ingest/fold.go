@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math"
 	"slices"
+	"time"
 
 	"github.com/langbiang/langbiang/pkg/telemetry"
 	"github.com/langbiang/langbiang/pkg/wire"
@@ -210,9 +211,20 @@ func (w *worker) evaluate(e *edge, f *wire.Frame, prev int64) {
 			at = c.from
 		}
 		e.fold.Unobserved(c.from, c.to)
+		w.noteUnobserved(e, c)
 	}
 	e.observe(f, at, f.W)
 	e.fold.Advance(f.W)
+}
+
+// unobservedFrom is the shortest unobserved interval that people are shown, in ms.
+const unobservedFrom = 10_000
+
+// noteUnobserved tells of an interval that is worth showing to people.
+func (w *worker) noteUnobserved(e *edge, c cut) {
+	if w.g.cfg.OnUnobserved != nil && c.to-c.from >= unobservedFrom {
+		w.g.cfg.OnUnobserved(e.id, time.UnixMilli(c.from), time.UnixMilli(c.to))
+	}
 }
 
 // observe shows the readings with a time in (after, upTo], each series by its lag.

@@ -44,6 +44,9 @@ type Config struct {
 	// OnHello is called by workers with the document that an edge sent. It must not
 	// block for long nor keep the slice.
 	OnHello func(edge string, document []byte)
+	// OnUnobserved is called by workers with the event times between which an edge did
+	// not look, after a replay again. It must not block for long.
+	OnUnobserved func(edge string, from, to time.Time)
 }
 
 // Parts are what ingest works with. Rules, Bands and Registry may be nil.

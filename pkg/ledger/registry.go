@@ -104,19 +104,25 @@ func (l *Ledger) RecordGap(g Gap) error {
 	}})
 }
 
+// ReasonUnobserved is the reason of a gap in which no frame is missing: the edge did
+// not look. These go first when an edge has too many.
+const ReasonUnobserved = "unobserved"
+
 // trimGaps removes the oldest gap of an edge that has more than limit.
 func trimGaps(bucket *bolt.Bucket, prefix []byte, limit int) error {
 	n := 0
 	var oldest []byte
 	var at time.Time
+	lost := true // what the oldest is of
 	c := bucket.Cursor()
 	for k, v := c.Seek(prefix); bytes.HasPrefix(k, prefix); k, v = c.Next() {
 		var g Gap
 		if err := json.Unmarshal(v, &g); err != nil {
 			return err
 		}
-		if n++; oldest == nil || g.Recorded.Before(at) {
-			oldest, at = bytes.Clone(k), g.Recorded
+		n++
+		if l := g.Reason != ReasonUnobserved; oldest == nil || lost && !l || lost == l && g.Recorded.Before(at) {
+			oldest, at, lost = bytes.Clone(k), g.Recorded, l
 		}
 	}
 	if n <= limit {

@@ -67,3 +67,29 @@ func TestRegistryGapsEventsAndRuleSets(t *testing.T) {
 		t.Errorf("sets %+v", sets)
 	}
 }
+
+func TestUnobservedTimesMakeRoomForGaps(t *testing.T) {
+	l := open(t, t.TempDir(), Options{MaxGaps: 3})
+	record := func(reason string, n int) {
+		t.Helper()
+		check(t, l.RecordGap(Gap{Edge: "e1", After: fmt.Sprint(reason, n), Next: fmt.Sprint(n), Reason: reason, From: ms(int64(n)), To: ms(int64(n + 1))}))
+		check(t, l.Flush())
+	}
+	record("evicted", 1)
+	for n := 2; n < 6; n++ {
+		record(ReasonUnobserved, n)
+	}
+	record("evicted", 6)
+	record("evicted", 7)
+	record(ReasonUnobserved, 8)
+	gaps, err := l.Gaps("e1")
+	check(t, err)
+	for i := range gaps {
+		if gaps[i].Reason != "evicted" {
+			t.Errorf("%+v is kept", gaps[i])
+		}
+	}
+	if len(gaps) != 3 {
+		t.Errorf("%d gaps are kept", len(gaps))
+	}
+}

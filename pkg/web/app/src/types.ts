@@ -92,8 +92,10 @@ export interface Edge {
   readings: number;
   late_readings: number;
   gaps: Span[];
-  unobserved?: Span[];
-  log?: { bytes: number };
+  unobserved: Span[];
+  log_unsent_bytes: number | null;
+  platform?: string;
+  clock_trusted: boolean;
 }
 
 export interface Device {

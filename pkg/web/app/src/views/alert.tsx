@@ -92,11 +92,13 @@ function Courses({ a, rule }: { a: Alert; rule: Rule | undefined }) {
   const main = useCourses(a.point ? [key] : [], span, plotWidth.value);
   const around = useCourses(near ? others.map((s) => ({ edge: s.edge, device: s.device, point: s.point, quantity: s.quantity })) : [], span, plotWidth.value);
   const edge = edges.value.value?.find((e) => e.id === a.edge);
-  const gaps = (kind: "gap" | "unobserved", list: { from: string | null; to: string | null }[] | undefined): Shade[] =>
-    (list ?? []).filter((g) => g.from && g.to).map((g) => ({ kind, from: Date.parse(g.from!), to: Date.parse(g.to!) }));
+  // Of a gap the hub knows where it begins; that nobody looked there says until when.
+  const lost = new Set(edge?.gaps.map((g) => g.from));
+  const unseen: Shade[] = (edge?.unobserved ?? []).filter((g) => g.from && g.to)
+    .map((g) => ({ kind: lost.has(g.from) ? "gap" : "unobserved", from: Date.parse(g.from!), to: Date.parse(g.to!) }));
   const shades: Shade[] = [
     { kind: "episode", from: Date.parse(a.start), to: a.end ? Date.parse(a.end) : span[1] },
-    ...gaps("gap", edge?.gaps), ...gaps("unobserved", edge?.unobserved), ...(main.courses?.[0]?.bad ?? []),
+    ...unseen, ...(main.courses?.[0]?.bad ?? []),
   ];
   const seen = shades.filter((s) => s.to >= span[0] && s.from <= span[1]);
   const u = own?.unit ?? a.unit;

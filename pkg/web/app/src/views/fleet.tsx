@@ -127,6 +127,10 @@ export function EdgeView() {
               </table></div>
             )}
           </section>
+          {e.unobserved.length > 0 && <section class="panel" aria-label={t("shade").unobserved}>
+            <h2>{t("shade").unobserved}</h2>
+            <ul class="log">{[...e.unobserved].reverse().map((g, i) => <li key={i}><time>{full(g.from)}</time><div>{t("until")} {full(g.to)}{g.from && g.to ? ` (${duration(Date.parse(g.to) - Date.parse(g.from))})` : ""}</div></li>)}</ul>
+          </section>}
           <section class="panel" aria-label={t("gaps")}>
             <h2>{t("gaps")}</h2>
             {e.gaps.length === 0 ? <p class="soft">{t("noGaps")}</p> : <ul class="log">{e.gaps.map((g, i) => <li key={i}><time>{g.from ? full(g.from) : "?"}</time><div>{t("until")} {g.to ? full(g.to) : "?"} · {g.reason}</div></li>)}</ul>}
@@ -139,9 +143,9 @@ export function EdgeView() {
               [t("site"), siteName(e.site)],
               [t("lastSeen"), e.last_seen ? `${full(e.last_seen)} (${duration(Date.now() - Date.parse(e.last_seen))} ${t("ago")})` : "–"],
               [t("watermark"), e.watermark ? `${full(e.watermark)} (${duration(behind(e))} ${t("behind")})` : "–"],
-              [t("backlog"), e.log ? `${bytes(e.log.bytes)} ${t("pending")}` : e.backlog || behind(e) > behindAfter ? t("backlogNow") : t("none_")],
-              [t("offset"), e.clock_offset_ms === null ? "–" : `${number(e.clock_offset_ms / 1000, 3)} s`],
-              [t("version"), e.version || "–"],
+              [t("backlog"), e.log_unsent_bytes === null ? "–" : `${bytes(e.log_unsent_bytes)} ${t("pending")}${e.backlog || behind(e) > behindAfter ? `, ${t("backlogNow")}` : ""}`],
+              [t("offset"), e.clock_offset_ms === null ? "–" : `${number(e.clock_offset_ms / 1000, 3)} s, ${e.clock_trusted ? t("trusted") : t("untrusted")}`],
+              [t("version"), [e.version || "–", e.platform].filter(Boolean).join(" · ")],
               [t("position"), <span key="p">{e.epoch ? `${e.epoch.slice(0, 24)}… / ` : ""}{number(e.sequence, 0)}</span>],
               [t("readings"), `${number(e.readings, 0)} (${number(e.frames, 0)} ${t("frames")})`],
               [t("late"), number(e.late_readings, 0)],
