@@ -295,18 +295,19 @@ func New(cfg Config) *Handler {
 	h.mountPage()
 	h.handle("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { plain(w, http.StatusOK, "ok") })
 	h.handle("GET /readyz", h.ready)
+	h.mountOpenAPI()
 	h.mux.HandleFunc("/api/", func(w http.ResponseWriter, r *http.Request) {
-		h.problem(w, r, http.StatusNotFound, "no such resource", "the paths are listed in docs/api.md")
+		h.problem(w, r, http.StatusNotFound, "no such resource", "the paths are listed at /api")
 	})
 	if cfg.Metrics != nil {
-		h.mux.Handle("GET /metrics", cfg.Metrics)
+		h.handle("GET /metrics", cfg.Metrics.ServeHTTP)
 	}
 	if cfg.Export != nil {
-		h.mux.Handle("GET /api/v1/export", cfg.Export)
+		h.handle("GET /api/v1/export", cfg.Export.ServeHTTP)
 	}
 	if cfg.Push != nil {
 		for _, path := range []string{"POST /api/v2/write", "POST /write", "POST /api/v1/push", "GET /ping", "GET /health"} {
-			h.mux.Handle(path, cfg.Push)
+			h.handle(path, cfg.Push.ServeHTTP)
 		}
 	}
 	if cfg.Prometheus != nil {
@@ -324,7 +325,7 @@ func New(cfg Config) *Handler {
 }
 
 // handle mounts a resource of the API. Its pattern is METHOD PATH; what is mounted
-// this way must stand in openapi.yaml, see TestEveryRouteIsDescribed.
+// this way must stand in [operations], see TestEveryRouteIsDescribed.
 func (h *Handler) handle(pattern string, f http.HandlerFunc) {
 	h.routes = append(h.routes, pattern)
 	h.mux.HandleFunc(pattern, f)

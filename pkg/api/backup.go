@@ -39,9 +39,7 @@ func (h *Handler) mountBackups() {
 
 // backup answers with lines of JSON, so that who waits sees how far it is.
 func (h *Handler) backup(w http.ResponseWriter, r *http.Request) {
-	var body struct {
-		Dir string `json:"dir"`
-	}
+	var body backupBody
 	if err := json.NewDecoder(io.LimitReader(r.Body, 64<<10)).Decode(&body); err != nil || body.Dir == "" {
 		h.problem(w, r, http.StatusBadRequest, "no folder given", `the body is {"dir": "/folder/of/the/backup"}`)
 		return

@@ -69,7 +69,7 @@ func (h *Handler) getCAP(w http.ResponseWriter, r *http.Request) {
 
 // capFeed answers an Atom feed: the newest document of each of the newest alerts.
 func (h *Handler) capFeed(w http.ResponseWriter, r *http.Request) {
-	if !h.allow(w, r, "state", "severity", "site", "rule", "test") {
+	if !h.allow(w, r, "state", "isa_state", "severity", "site", "rule", "test") {
 		return
 	}
 	f, ok := h.filter(w, r)

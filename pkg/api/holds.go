@@ -80,10 +80,7 @@ func (h *Handler) postHold(w http.ResponseWriter, r *http.Request) {
 }
 
 func (h *Handler) endHold(w http.ResponseWriter, r *http.Request) {
-	var b struct {
-		Who string `json:"who"`
-		Why string `json:"why"`
-	}
+	var b signed
 	if !h.allow(w, r) || !h.body(w, r, &b) {
 		return
 	}
