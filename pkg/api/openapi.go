@@ -38,14 +38,23 @@ var (
 		{"cursor", "The next of the page before, as it stands.", nil},
 	}
 	alertParameters = []parameter{
-		{"state", "active or cleared.", nil}, {"isa_state", "States by ISA-18.2, with commas.", nil}, {"severity", "Severities, with commas.", nil},
-		{"site", "Sites, with commas.", nil}, {"rule", "Rules, with commas.", nil}, {"test", "true: tests only; false: without them.", nil},
+		{"state", "active or cleared.", nil},
+		{"isa_state", "States by ISA-18.2, with commas.", nil},
+		{"severity", "Severities, with commas.", nil},
+		{"site", "Sites, with commas.", nil},
+		{"rule", "Rules, with commas.", nil},
+		{"test", "true: tests only; false: without them.", nil},
 	}
 	spanParameters   = []parameter{{"from", "RFC 3339.", nil}, {"to", "RFC 3339.", nil}}
 	exportParameters = parameters(texts("match[]", "match", "format"), spanParameters)
 	readParameters   = []parameter{
-		{"after", "The id of the event seen last; 0: from the oldest entry; without it: from now on.", nil}, {"site", "Sites, with commas.", nil}, {"group", "Groups of sites, with commas.", nil},
-		{"severity", "Severities, with commas. An alert that was wanted once stays wanted.", nil}, {"rule", "Rules, with commas.", nil}, {"state", "active or cleared.", nil}, {"test", "true: tests only; false: without them.", nil},
+		{"after", "The id of the event seen last; 0: from the oldest entry; without it: from now on.", nil},
+		{"site", "Sites, with commas.", nil},
+		{"group", "Groups of sites, with commas.", nil},
+		{"severity", "Severities, with commas. An alert that was wanted once stays wanted.", nil},
+		{"rule", "Rules, with commas.", nil},
+		{"state", "active or cleared.", nil},
+		{"test", "true: tests only; false: without them.", nil},
 	}
 )
 
@@ -236,7 +245,8 @@ func (s *schemas) of(t reflect.Type, body bool) map[string]any {
 	case reflect.Slice:
 		return map[string]any{"type": "array", "items": s.of(t.Elem(), body)}
 	case reflect.Map:
-		return map[string]any{"type": "object", "additionalProperties": s.of(t.Elem(), body)}
+		// Null: of alerts that were written before there was such a field.
+		return map[string]any{"type": []string{"object", "null"}, "additionalProperties": s.of(t.Elem(), body)}
 	case reflect.Struct:
 		return s.structure(t, body)
 	case reflect.Interface:
