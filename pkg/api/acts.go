@@ -67,7 +67,7 @@ func (h *Handler) mountActs() {
 	h.handle("GET /api/v1/alerts/{id}/entries", h.listEntries)
 	h.handle("GET /api/v1/alerts/counts", func(w http.ResponseWriter, r *http.Request) {
 		if h.allow(w, r) {
-			h.json(w, r, h.cfg.Acts.Counts())
+			h.json(w, r, h.counts(r))
 		}
 	})
 	h.handle("GET /api/v1/alerts/groups", h.listGroups)
@@ -162,16 +162,40 @@ func (b *actBody) act(h *Handler, r *http.Request, name string) (kind alert.Kind
 			return "", act, err
 		}
 	}
-	act.Who, err = h.actor(r, b.Who)
-	return a.kind, act, err
+	act.Who = actor(r, b.Who)
+	return a.kind, act, nil
 }
 
-// actor says who makes the request.
-func (h *Handler) actor(r *http.Request, claimed string) (string, error) {
-	if h.cfg.Actor == nil {
-		return claimed, nil
+// actor says who makes the request: somebody who signed in cannot claim to be another.
+func actor(r *http.Request, claimed string) string {
+	p := who(r)
+	switch {
+	case p.Console:
+		return claimed
+	case p.Token && claimed != "":
+		return p.Name + ": " + claimed // a system, and the person there
 	}
-	return h.cfg.Actor(r, claimed)
+	return p.Name
+}
+
+// seesAlerts refuses, as if they were not there, alerts at sites that who asks may not
+// see.
+func (h *Handler) seesAlerts(w http.ResponseWriter, r *http.Request, ids ...string) bool {
+	if who(r).Sees == nil {
+		return true
+	}
+	for _, id := range ids {
+		a, ok, err := h.cfg.Alerts.Alert(id)
+		switch {
+		case err != nil:
+			h.internal(w, r, err)
+			return false
+		case !ok || !sees(r, a.Site):
+			h.noAlert(w, r, id)
+			return false
+		}
+	}
+	return true
 }
 
 // refused answers a refusal as a problem, and any other error as ours.
@@ -209,7 +233,7 @@ type acted struct {
 
 func (h *Handler) postAct(w http.ResponseWriter, r *http.Request) {
 	var b actBody
-	if !h.allow(w, r) || !h.body(w, r, &b) {
+	if !h.allow(w, r) || !h.body(w, r, &b) || !h.seesAlerts(w, r, r.PathValue("id")) {
 		return
 	}
 	if b.Act != "" || b.Alerts != nil {
@@ -257,6 +281,9 @@ func (h *Handler) postActs(w http.ResponseWriter, r *http.Request) {
 		h.problem(w, r, http.StatusUnprocessableEntity, "not acceptable", fmt.Sprintf(`"alerts" lists %d ids; give 1 to %d`, n, maxBulk))
 		return
 	}
+	if !h.seesAlerts(w, r, b.Alerts...) {
+		return
+	}
 	kind, act, err := b.act(h, r, b.Act)
 	if err == nil {
 		err = act.Check(kind, time.Now())
@@ -302,7 +329,7 @@ func (h *Handler) listEntries(w http.ResponseWriter, r *http.Request) {
 		}
 	}
 	id := r.PathValue("id")
-	if _, ok, err := h.cfg.Alerts.Alert(id); err != nil || !ok {
+	if a, ok, err := h.cfg.Alerts.Alert(id); err != nil || !ok || !sees(r, a.Site) {
 		h.getAlert(w, r) // answers why not
 		return
 	}
@@ -333,7 +360,7 @@ func (h *Handler) listGroups(w http.ResponseWriter, r *http.Request) {
 	}
 	p := page[alert.Group]{Items: []alert.Group{}}
 	for _, g := range groups {
-		if wants(r, "site", g.Site) && wants(r, "rule", g.Rule) {
+		if sees(r, g.Site) && wants(r, "site", g.Site) && wants(r, "rule", g.Rule) {
 			p.Items = append(p.Items, g)
 		}
 	}
@@ -363,10 +390,47 @@ func (h *Handler) statistics(w http.ResponseWriter, r *http.Request) {
 		h.problem(w, r, http.StatusBadRequest, "bad time", "from must lie before to, by 400 days at most")
 		return
 	}
-	st, err := h.cfg.Acts.Statistics(from, to, r.URL.Query().Get("site"))
+	site := r.URL.Query().Get("site")
+	if who(r).Sees != nil && !sees(r, site) {
+		h.problem(w, r, http.StatusForbidden, "beyond your sites", "name one of your sites: ?site=")
+		return
+	}
+	st, err := h.cfg.Acts.Statistics(from, to, site)
 	if err != nil {
 		h.internal(w, r, err)
 		return
 	}
 	h.json(w, r, st)
+}
+
+// counts are those of the sites that who asks may see. What is not kept by site is
+// counted from the groups.
+func (h *Handler) counts(r *http.Request) alert.Counts {
+	all := h.cfg.Acts.Counts()
+	if who(r).Sees == nil {
+		return all
+	}
+	c := alert.Counts{BySeverity: map[alert.Severity]int{}, BySite: map[string]map[alert.Severity]int{}, ByRule: map[string]int{}, Held: map[alert.ISAState]int{}}
+	groups, err := h.cfg.Acts.Groups()
+	if err != nil {
+		h.cfg.Logger.Error("groups of alerts cannot be read", "err", err)
+	}
+	for _, g := range groups {
+		if !sees(r, g.Site) {
+			continue
+		}
+		c.Active += g.Active
+		c.Unacknowledged += g.Unacknowledged
+		c.Chattering += g.Chattering
+		c.ByRule[g.Rule] += g.Active
+		for s, n := range g.BySeverity {
+			c.BySeverity[s] += n
+		}
+	}
+	for site, by := range all.BySite {
+		if sees(r, site) {
+			c.BySite[site] = by
+		}
+	}
+	return c
 }

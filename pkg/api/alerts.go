@@ -80,6 +80,10 @@ func (h *Handler) listAlerts(w http.ResponseWriter, r *http.Request) {
 	if !ok {
 		return
 	}
+	if !h.narrow(r, &f) {
+		h.json(w, r, page[alert.Alert]{Items: []alert.Alert{}})
+		return
+	}
 	items, next, err := h.cfg.Alerts.List(f, r.URL.Query().Get("cursor"), n)
 	switch {
 	case errors.Is(err, ErrBadCursor):
@@ -100,9 +104,27 @@ func (h *Handler) getAlert(w http.ResponseWriter, r *http.Request) {
 	switch {
 	case err != nil:
 		h.internal(w, r, err)
-	case !ok:
-		h.problem(w, r, http.StatusNotFound, "no such alert", fmt.Sprintf("there is no alert with the id %q", r.PathValue("id")))
+	case !ok || !sees(r, a.Site):
+		h.noAlert(w, r, r.PathValue("id"))
 	default:
 		h.json(w, r, a)
 	}
+}
+
+func (h *Handler) noAlert(w http.ResponseWriter, r *http.Request, id string) {
+	h.problem(w, r, http.StatusNotFound, "no such alert", fmt.Sprintf("there is no alert with the id %q", id))
+}
+
+// narrow leaves in a filter the sites that who asks may see; false: there are none.
+func (h *Handler) narrow(r *http.Request, f *Filter) bool {
+	if who(r).Sees == nil {
+		return true
+	}
+	if len(f.Site) == 0 {
+		for _, s := range h.cfg.Fleet.Sites() {
+			f.Site = append(f.Site, s.ID)
+		}
+	}
+	f.Site = slices.DeleteFunc(f.Site, func(s string) bool { return !sees(r, s) })
+	return len(f.Site) > 0
 }

@@ -10,10 +10,10 @@
 //	GET  /api/v1/holds; POST /api/v1/holds, /holds/{id}/end
 //	GET  /api/v1/sites, /edges, /devices, /series, /rules, /rules/status
 //	POST /api/v1/rules/{id}/backtest
-//	POST /api/v1/rules/reload, /rules/{id}/test   from this machine only
+//	POST /api/v1/rules/reload, /rules/{id}/test
 //	GET  /api/v1/store             what is kept and for how long
 //	GET  /api/v1/texts             ?site= &edge= &device= &point= &quantity= &from= &to= &limit= &cursor=
-//	POST /api/v1/backup            from this machine only, see [Backups]
+//	POST /api/v1/backup            see [Backups]
 //	GET  /api/v1/page, /page/outlines             settings of the page
 //	GET  /healthz, /readyz
 //
@@ -225,9 +225,13 @@ type Config struct {
 	Alerts Alerts
 	Acts   Acts      // nil: alerts can be read only
 	Rules  RuleAdmin // nil: rules can be read only
-	// Actor says who makes a request, given the name in its body. Nil: that name,
-	// until people sign in.
-	Actor      func(r *http.Request, claimed string) (string, error)
+	// Identify says who makes a request. Nil: nobody signs in, and the hub's own
+	// machine may do everything.
+	Identify   Identify
+	Audit      Audit     // may be nil
+	Accounts   Accounts  // nil: nobody can sign in
+	Enrolment  Enrolment // nil: no gateway can be let in
+	Framed     bool      // pages of other sites may show the hub's in a frame
 	Fleet      Fleet
 	SiteGroups func(site string) []string // the groups of a site; nil: there are none
 	Source     string                     // of events, see [feed.Event]; [feed.DefaultSource] when empty
@@ -241,6 +245,7 @@ type Config struct {
 	Export     http.Handler               // streams samples; may be nil
 	Prometheus http.Handler               // mounted at /prometheus/api/v1/
 	Metrics    http.Handler               // mounted at /metrics
+	Login      http.Handler               // mounted at /login, for everybody; may be nil
 	Page       http.Handler               // everything else
 	Backtests  Backtests                  // may be nil
 	// PageSettings and Outlines (a GeoJSON document; may be nil) are for the page.
@@ -258,10 +263,11 @@ type Config struct {
 // Handler serves the API.
 type Handler struct {
 	cfg     Config
-	mux     *http.ServeMux
-	guarded http.Handler // mux, for browsers only from our own pages
+	mux     *http.ServeMux // see mount
+	mounted []string       // all patterns of it
+	routes  []string       // those that openapi.yaml describes
+	guarded http.Handler   // mux, for browsers only from our own pages
 	streams chan struct{}
-	routes  []string // METHOD PATH
 }
 
 // New makes the handler.
@@ -293,10 +299,12 @@ func New(cfg Config) *Handler {
 	h.mountDeliveries()
 	h.mountCAP()
 	h.mountPage()
+	h.mountAccounts()
+	h.mountEnrolment()
 	h.handle("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { plain(w, http.StatusOK, "ok") })
 	h.handle("GET /readyz", h.ready)
 	h.mountOpenAPI()
-	h.mux.HandleFunc("/api/", func(w http.ResponseWriter, r *http.Request) {
+	h.mount("/api/", func(w http.ResponseWriter, r *http.Request) {
 		h.problem(w, r, http.StatusNotFound, "no such resource", "the paths are listed at /api")
 	})
 	if cfg.Metrics != nil {
@@ -311,10 +319,14 @@ func New(cfg Config) *Handler {
 		}
 	}
 	if cfg.Prometheus != nil {
-		h.mux.Handle("/prometheus/", http.StripPrefix("/prometheus", cfg.Prometheus))
+		h.mount("/prometheus/", http.StripPrefix("/prometheus", cfg.Prometheus).ServeHTTP)
+	}
+	if cfg.Login != nil {
+		h.mount("GET /login", cfg.Login.ServeHTTP)
+		h.mount("GET /login/", cfg.Login.ServeHTTP)
 	}
 	if cfg.Page != nil {
-		h.mux.Handle("/", cfg.Page)
+		h.mount("/", cfg.Page.ServeHTTP)
 	}
 	guard := http.NewCrossOriginProtection()
 	guard.SetDenyHandler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -328,12 +340,20 @@ func New(cfg Config) *Handler {
 // this way must stand in [operations], see TestEveryRouteIsDescribed.
 func (h *Handler) handle(pattern string, f http.HandlerFunc) {
 	h.routes = append(h.routes, pattern)
-	h.mux.HandleFunc(pattern, f)
+	h.mount(pattern, f)
 }
 
 // ServeHTTP implements [http.Handler].
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	w.Header().Set("X-Content-Type-Options", "nosniff")
+	hd := w.Header()
+	hd.Set("X-Content-Type-Options", "nosniff")
+	hd.Set("Referrer-Policy", "same-origin")
+	hd.Set("Cross-Origin-Opener-Policy", "same-origin")
+	// Of what is no page; the page has a policy of its own.
+	hd.Set("Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'")
+	if r.TLS != nil {
+		hd.Set("Strict-Transport-Security", "max-age=31536000")
+	}
 	h.guarded.ServeHTTP(w, r)
 }
 

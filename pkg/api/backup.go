@@ -33,7 +33,7 @@ type BackupProgress struct {
 
 func (h *Handler) mountBackups() {
 	if h.cfg.Backups != nil {
-		h.handle("POST /api/v1/backup", h.local(h.backup))
+		h.handle("POST /api/v1/backup", h.backup)
 	}
 }
 

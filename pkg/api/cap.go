@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/langbiang/langbiang/pkg/alert"
 	"github.com/langbiang/langbiang/pkg/alert/cap"
 )
 
@@ -35,6 +36,9 @@ func (h *Handler) capDocuments(id string) ([]cap.Document, error) {
 // with the given sequence.
 func (h *Handler) getCAP(w http.ResponseWriter, r *http.Request) {
 	if !h.allow(w, r, "sequence") {
+		return
+	}
+	if !h.seesAlerts(w, r, r.PathValue("id")) {
 		return
 	}
 	docs, err := h.capDocuments(r.PathValue("id"))
@@ -76,14 +80,20 @@ func (h *Handler) capFeed(w http.ResponseWriter, r *http.Request) {
 	if !ok {
 		return
 	}
-	alerts, _, err := h.cfg.Alerts.List(f, "", capFeed)
-	if err != nil {
-		h.internal(w, r, err)
-		return
+	var alerts []alert.Alert
+	if h.narrow(r, &f) {
+		var err error
+		if alerts, _, err = h.cfg.Alerts.List(f, "", capFeed); err != nil {
+			h.internal(w, r, err)
+			return
+		}
 	}
 	base := strings.TrimRight(h.cfg.CAP.URL, "/")
 	if base == "" {
 		base = "http://" + r.Host
+		if r.TLS != nil {
+			base = "https://" + r.Host
+		}
 	}
 	entries := []cap.Entry{}
 	for i := range alerts {

@@ -41,7 +41,7 @@ func (h *Handler) mountDeliveries() {
 	h.handle("GET /api/v1/deliveries/dead", h.listDead)
 	h.handle("POST /api/v1/deliveries/{name}/skip", h.skipDelivery)
 	h.handle("POST /api/v1/deliveries/{name}/retry", h.retryDelivery)
-	h.handle("POST /api/v1/deliveries/{name}/test", h.local(h.testDelivery))
+	h.handle("POST /api/v1/deliveries/{name}/test", h.testDelivery)
 	h.handle("GET /api/v1/notices", h.listNotices)
 }
 
@@ -120,12 +120,10 @@ func (h *Handler) onDelivery(w http.ResponseWriter, r *http.Request, act func(ct
 	if !h.allow(w, r) || !h.body(w, r, &b) {
 		return
 	}
-	var err error
-	if b.Who, err = h.actor(r, b.Who); err == nil {
-		ctx, cancel := context.WithTimeout(r.Context(), probeTime)
-		defer cancel()
-		err = act(ctx, r.PathValue("name"), &b)
-	}
+	b.Who = actor(r, b.Who)
+	ctx, cancel := context.WithTimeout(r.Context(), probeTime)
+	defer cancel()
+	err := act(ctx, r.PathValue("name"), &b)
 	if errors.Is(err, context.DeadlineExceeded) {
 		err = &alert.Refusal{Reason: alert.NotNow, What: "the target is busy with an attempt", Do: "try again in a moment"}
 	}
@@ -164,14 +162,9 @@ func (h *Handler) testDelivery(w http.ResponseWriter, r *http.Request) {
 	if !h.allow(w, r) || !h.body(w, r, &b) {
 		return
 	}
-	who, err := h.actor(r, b.Who)
-	if err != nil {
-		h.refused(w, r, err)
-		return
-	}
 	ctx, cancel := context.WithTimeout(r.Context(), probeTime)
 	defer cancel()
-	result, err := h.cfg.Deliveries.Probe(ctx, r.PathValue("name"), who)
+	result, err := h.cfg.Deliveries.Probe(ctx, r.PathValue("name"), actor(r, b.Who))
 	var no *alert.Refusal
 	switch {
 	case errors.As(err, &no):

@@ -19,12 +19,16 @@ type EdgeAdmin interface {
 
 func (h *Handler) mountEdges() {
 	if h.cfg.Edges != nil {
-		h.handle("POST /api/v1/edges/{id}/forget", h.local(h.forgetEdge))
+		h.handle("POST /api/v1/edges/{id}/forget", h.forgetEdge)
 	}
 }
 
 func (h *Handler) forgetEdge(w http.ResponseWriter, r *http.Request) {
 	id := r.PathValue("id")
+	if !h.seesEdge(r, id, "") {
+		h.problem(w, r, http.StatusForbidden, "beyond your sites", "the edge does not stand at one of your sites")
+		return
+	}
 	switch err := h.cfg.Edges.Forget(id); {
 	case errors.Is(err, ErrNoEdge):
 		h.problem(w, r, http.StatusNotFound, "no such edge", fmt.Sprintf("the hub has never heard of an edge %q", id))

@@ -10,20 +10,20 @@ func wants(r *http.Request, name, value string) bool {
 
 func (h *Handler) listSites(w http.ResponseWriter, r *http.Request) {
 	if h.allow(w, r, "limit", "cursor") {
-		list(h, w, r, h.cfg.Fleet.Sites(), func(s Site) string { return s.ID }, func(Site) bool { return true })
+		list(h, w, r, h.cfg.Fleet.Sites(), func(s Site) string { return s.ID }, func(s Site) bool { return sees(r, s.ID) })
 	}
 }
 
 func (h *Handler) listEdges(w http.ResponseWriter, r *http.Request) {
 	if h.allow(w, r, "site", "limit", "cursor") {
-		list(h, w, r, h.cfg.Fleet.Edges(), func(e Edge) string { return e.ID }, func(e Edge) bool { return wants(r, "site", e.Site) })
+		list(h, w, r, h.cfg.Fleet.Edges(), func(e Edge) string { return e.ID }, func(e Edge) bool { return sees(r, e.Site) && wants(r, "site", e.Site) })
 	}
 }
 
 func (h *Handler) listDevices(w http.ResponseWriter, r *http.Request) {
 	if h.allow(w, r, "site", "edge", "limit", "cursor") {
 		list(h, w, r, h.cfg.Fleet.Devices(), func(d Device) string { return d.Edge + "/" + d.ID },
-			func(d Device) bool { return wants(r, "site", d.Site) && wants(r, "edge", d.Edge) })
+			func(d Device) bool { return sees(r, d.Site) && wants(r, "site", d.Site) && wants(r, "edge", d.Edge) })
 	}
 }
 
@@ -31,7 +31,7 @@ func (h *Handler) listSeries(w http.ResponseWriter, r *http.Request) {
 	if h.allow(w, r, "site", "edge", "device", "point", "quantity", "limit", "cursor") {
 		list(h, w, r, h.cfg.Fleet.Series(), func(s Series) string { return s.Edge + "/" + s.Device + "/" + s.Point },
 			func(s Series) bool {
-				return wants(r, "site", s.Site) && wants(r, "edge", s.Edge) && wants(r, "device", s.Device) &&
+				return sees(r, s.Site) && wants(r, "site", s.Site) && wants(r, "edge", s.Edge) && wants(r, "device", s.Device) &&
 					wants(r, "point", s.Point) && wants(r, "quantity", s.Quantity)
 			})
 	}

@@ -2,6 +2,7 @@ package api
 
 import (
 	"net/http"
+	"slices"
 	"time"
 
 	"github.com/langbiang/langbiang/pkg/alert"
@@ -18,7 +19,7 @@ func (h *Handler) listHolds(w http.ResponseWriter, r *http.Request) {
 	}
 	p := page[alert.Hold]{Items: []alert.Hold{}}
 	for _, x := range holds {
-		if wants(r, "kind", string(x.Kind)) {
+		if sees(r, x.Site) && wants(r, "kind", string(x.Kind)) {
 			p.Items = append(p.Items, x)
 		}
 	}
@@ -66,8 +67,9 @@ func (h *Handler) postHold(w http.ResponseWriter, r *http.Request) {
 			hold.Until = *until
 		}
 	}
-	if err == nil {
-		hold.Who, err = h.actor(r, b.Who)
+	hold.Who = actor(r, b.Who)
+	if !h.maySetHold(w, r, &hold) {
+		return
 	}
 	if err == nil {
 		hold, err = h.cfg.Acts.PutHold(hold)
@@ -84,15 +86,32 @@ func (h *Handler) endHold(w http.ResponseWriter, r *http.Request) {
 	if !h.allow(w, r) || !h.body(w, r, &b) {
 		return
 	}
-	who, err := h.actor(r, b.Who)
-	if err != nil {
-		h.refused(w, r, err)
+	if !h.maySetHold(w, r, &alert.Hold{ID: r.PathValue("id")}) {
 		return
 	}
-	hold, err := h.cfg.Acts.EndHold(r.PathValue("id"), who, b.Why)
+	hold, err := h.cfg.Acts.EndHold(r.PathValue("id"), actor(r, b.Who), b.Why)
 	if err != nil {
 		h.refused(w, r, err)
 		return
 	}
 	h.json(w, r, hold)
+}
+
+// maySetHold refuses somebody of some sites a hold that reaches beyond them: one that
+// names none of them, or that takes the place of one elsewhere.
+func (h *Handler) maySetHold(w http.ResponseWriter, r *http.Request, hold *alert.Hold) bool {
+	if who(r).Sees == nil {
+		return true
+	}
+	holds, err := h.cfg.Acts.Holds(false)
+	if err != nil {
+		h.internal(w, r, err)
+		return false
+	}
+	old := slices.IndexFunc(holds, func(x alert.Hold) bool { return x.ID == hold.ID })
+	if (hold.Kind != "" || old < 0) && !sees(r, hold.Site) || old >= 0 && !sees(r, holds[old].Site) {
+		h.problem(w, r, http.StatusForbidden, "beyond your sites", `a hold of yours names one of your sites: "site"`)
+		return false
+	}
+	return true
 }

@@ -106,6 +106,26 @@ func operations() map[string]operation {
 		"POST /api/v1/deliveries/{name}/test":  {tag: "deliveries", summary: "Send a test", body: deliveryBody{}, answer: probed{}, local: true},
 		"GET /api/v1/notices":                  {tag: "deliveries", summary: "Receipts of what people were told, newest first", query: parameters(texts("route", "alert", "person", "channel"), pageParameters), answer: page[feed.Receipt]{}},
 
+		"POST /api/v1/session":            {tag: "access", summary: "Sign in, with name and password or with the token of a screen; the answer sets a cookie", body: Login{}, answer: sessionAnswer{}},
+		"DELETE /api/v1/session":          {tag: "access", summary: "Sign out"},
+		"GET /api/v1/session":             {tag: "access", summary: "Who asks, and what they may", answer: sessionAnswer{}},
+		"POST /api/v1/session/password":   {tag: "access", summary: "Change one's own password", body: ownPasswordBody{}},
+		"GET /api/v1/users":               {tag: "access", summary: "Those who sign in", query: pageParameters, answer: page[User]{}},
+		"PUT /api/v1/users/{name}":        {tag: "access", summary: "Make or change somebody who signs in", body: userBody{}},
+		"DELETE /api/v1/users/{name}":     {tag: "access", summary: "Take somebody away"},
+		"GET /api/v1/tokens":              {tag: "access", summary: "Tokens of machines and screens", query: pageParameters, answer: page[Token]{}},
+		"POST /api/v1/tokens":             {tag: "access", summary: "Make a token; its text is shown once", body: Token{}, answer: newToken{}},
+		"DELETE /api/v1/tokens/{id}":      {tag: "access", summary: "Make a token void"},
+		"GET /api/v1/setup":               {tag: "access", summary: "Whether the hub waits for its first administrator", answer: setupAnswer{}},
+		"POST /api/v1/setup":              {tag: "access", summary: "Make the first administrator, with the secret of the setup link", body: Setup{}},
+		"GET /api/v1/audit":               {tag: "access", summary: "What people and machines did, newest first", query: pageParameters, answer: page[AuditEntry]{}},
+		"POST /api/v1/edges/tokens":       {tag: "fleet", summary: "Make a token that lets the gateway of an edge in, with the line to paste there", body: EdgeToken{}, answer: EdgeToken{}},
+		"POST /api/v1/edges/{id}/revoke":  {tag: "fleet", summary: "Let the gateway of an edge no longer in, at once", answer: map[string]any{}},
+		"GET /api/v1/edges/certificates":  {tag: "fleet", summary: "Gateways that were enrolled, and until when their certificates hold", query: pageParameters, answer: page[EdgeCertificate]{}},
+		"POST /api/v1/enrol":              {tag: "fleet", summary: "For langbiang-edge: a certificate for a token", body: map[string]any{}, answer: map[string]any{}},
+		"POST /api/v1/enrol/renew":        {tag: "fleet", summary: "For langbiang-edge: another certificate for the one that the connection shows", body: map[string]any{}, answer: map[string]any{}},
+		"GET /api/v1/enrol/authority.pem": {tag: "fleet", summary: "The hub's authority, for browsers that are to trust it", media: "application/x-pem-file"},
+
 		"GET /api/v1/page":          {tag: "hub", summary: "What the page must know of the configuration", answer: PageSettings{}},
 		"GET /api/v1/page/outlines": {tag: "hub", summary: "Outlines of the sites", media: "application/geo+json"},
 		"GET /api/v1/openapi.json":  {tag: "hub", summary: "This document", answer: map[string]any{}},
@@ -312,6 +332,6 @@ func (h *Handler) mountOpenAPI() {
 		w.Header().Set("Content-Security-Policy", "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; connect-src 'self'; frame-ancestors 'self'")
 		_, _ = w.Write(browser) // a browser that has gone needs no answer
 	}
-	h.mux.HandleFunc("GET /api", show)
-	h.mux.HandleFunc("GET /api/{$}", show)
+	h.mount("GET /api", show)
+	h.mount("GET /api/{$}", show)
 }

@@ -18,7 +18,8 @@ func whole() *Handler {
 	return New(Config{
 		Alerts: newMemoryLog(), Acts: past{}, Rules: noRules{}, Fleet: fixedFleet{}, Edges: noEdges{}, Backups: noBackups{}, Backtests: noBacktests{},
 		Deliveries: &carrier{}, CAP: &CAP{}, Metrics: http.NotFoundHandler(), Export: http.NotFoundHandler(), Push: http.NotFoundHandler(),
-		Prometheus: http.NotFoundHandler(), Page: http.NotFoundHandler(),
+		Prometheus: http.NotFoundHandler(), Page: http.NotFoundHandler(), Login: http.NotFoundHandler(),
+		Accounts: noAccounts{}, Enrolment: noEnrolment{},
 	})
 }
 
@@ -27,6 +28,8 @@ type (
 	noEdges     struct{ EdgeAdmin }
 	noBackups   struct{ Backups }
 	noBacktests struct{ Backtests }
+	noAccounts  struct{ Accounts }
+	noEnrolment struct{ Enrolment }
 )
 
 func TestEveryRouteIsDescribed(t *testing.T) {

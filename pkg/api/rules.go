@@ -1,8 +1,8 @@
 package api
 
 import (
-	"net"
 	"net/http"
+	"strings"
 	"time"
 
 	"github.com/langbiang/langbiang/pkg/alert"
@@ -66,22 +66,8 @@ func (h *Handler) mountRules() {
 			h.json(w, r, h.cfg.Rules.Status())
 		}
 	})
-	h.handle("POST /api/v1/rules/reload", h.local(h.reloadRules))
-	h.handle("POST /api/v1/rules/{id}/test", h.local(h.fireRule))
-}
-
-// local admits requests from this machine only. A proxy on this machine is no
-// proof of that: what it forwards is refused.
-func (h *Handler) local(next http.HandlerFunc) http.HandlerFunc {
-	return func(w http.ResponseWriter, r *http.Request) {
-		host, _, err := net.SplitHostPort(r.RemoteAddr)
-		ip := net.ParseIP(host)
-		if err != nil || ip == nil || !ip.IsLoopback() || r.Header.Get("Forwarded") != "" || r.Header.Get("X-Forwarded-For") != "" {
-			h.problem(w, r, http.StatusForbidden, "from this machine only", "run the command on the hub's own machine")
-			return
-		}
-		next(w, r)
-	}
+	h.handle("POST /api/v1/rules/reload", h.reloadRules)
+	h.handle("POST /api/v1/rules/{id}/test", h.fireRule)
 }
 
 func (h *Handler) reloadRules(w http.ResponseWriter, r *http.Request) {
@@ -111,13 +97,15 @@ func (h *Handler) fireRule(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	f.Rule = r.PathValue("id")
-	var err error
-	if f.Who, err = h.actor(r, f.Who); err == nil {
-		var e alert.Entry
-		if e, err = h.cfg.Rules.Fire(f); err == nil {
-			h.json(w, r, e)
-			return
-		}
+	f.Who = actor(r, f.Who)
+	if edge, _, _ := strings.Cut(f.Series, "/"); !h.seesEdge(r, edge, "") {
+		h.problem(w, r, http.StatusForbidden, "beyond your sites", "the series is not of one of your sites")
+		return
 	}
-	h.refused(w, r, err)
+	e, err := h.cfg.Rules.Fire(f)
+	if err != nil {
+		h.refused(w, r, err)
+		return
+	}
+	h.json(w, r, e)
 }

@@ -121,6 +121,10 @@ func (h *Handler) listTexts(w http.ResponseWriter, r *http.Request) {
 	if f.To, ok = h.time(w, r, "to"); !ok {
 		return
 	}
+	if who(r).Sees != nil && !sees(r, f.Site) {
+		h.problem(w, r, http.StatusForbidden, "beyond your sites", "name one of your sites: ?site=")
+		return
+	}
 	p := page[Text]{}
 	var err error
 	switch p.Items, p.Next, err = h.cfg.Store.Texts(f, q.Get("cursor"), n); {

@@ -37,6 +37,7 @@ var streamParameters = []string{"after", "site", "group", "severity", "rule", "s
 // reading is one consumer's walk over the log.
 type reading struct {
 	h      *Handler
+	r      *http.Request
 	reader *feed.Reader
 	choice feed.Choice
 	hello  bool // it named no position, and begins now
@@ -52,7 +53,7 @@ func (h *Handler) reading(w http.ResponseWriter, r *http.Request, more ...string
 	if !ok {
 		return nil, false
 	}
-	rd := &reading{h: h, choice: feed.Choice{
+	rd := &reading{h: h, r: r, choice: feed.Choice{
 		Site: f.Site, Group: words(r.URL.Query().Get("group")), Severity: f.Severity, Rule: f.Rule, State: f.State,
 	}}
 	if f.Test != nil {
@@ -96,7 +97,7 @@ func (rd *reading) next() (feed.Batch, error) {
 		if err != nil {
 			return b, err
 		}
-		if ok {
+		if ok && sees(rd.r, b.Entries[i].Alert.Site) {
 			wanted = append(wanted, b.Entries[i])
 		}
 	}

@@ -84,6 +84,7 @@ func (c Config) withDefaults() Config {
 type Bus struct {
 	log     *slog.Logger
 	server  *server.Server
+	gate    *gate
 	conn    *nats.Conn
 	addr    string
 	secret  string // of the hub's own users; made anew at every start
@@ -125,6 +126,7 @@ func Open(cfg Config, log *slog.Logger, reg prometheus.Registerer) (_ *Bus, err 
 	}
 	inner := hex.EncodeToString(secret)
 	b.secret = inner
+	b.gate = &gate{secret: inner, auth: cfg.Authenticator}
 	natsLog := newServerLog(log)
 	opts := &server.Options{
 		ServerName: "langbiang-hub",
@@ -140,7 +142,7 @@ func Open(cfg Config, log *slog.Logger, reg prometheus.Registerer) (_ *Bus, err 
 		JetStreamMaxMemory: storeMemory,
 		JetStreamMaxStore:  storeDisk,
 
-		CustomClientAuthentication: &gate{secret: inner, auth: cfg.Authenticator},
+		CustomClientAuthentication: b.gate,
 		MQTT: server.MQTTOpts{
 			Host:        host,
 			Port:        port,
@@ -153,6 +155,7 @@ func Open(cfg Config, log *slog.Logger, reg prometheus.Registerer) (_ *Bus, err 
 	if err != nil {
 		return nil, fmt.Errorf("bus: %w", err)
 	}
+	b.gate.server = b.server
 	b.server.SetLoggerV2(natsLog, false, false, false)
 	b.server.Start()
 	if fatal := natsLog.fatal(); fatal != nil {
@@ -265,6 +268,10 @@ func (b *Bus) Flush(ctx context.Context) error {
 	}
 	return nil
 }
+
+// Disconnect ends the connections that are authenticated as the edge, at once, and
+// returns their number. Whether it may come back is up to the [Authenticator].
+func (b *Bus) Disconnect(edge string) int { return b.gate.disconnect(edge) }
 
 // Close stops listening, disconnects everybody and waits for it. The handler is
 // not called after Close has returned. A second call does nothing.

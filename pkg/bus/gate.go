@@ -7,6 +7,7 @@ import (
 	"encoding/hex"
 	"net"
 	"strings"
+	"sync"
 
 	"github.com/nats-io/nats-server/v2/server"
 )
@@ -23,6 +24,7 @@ const alertSubjects = "langbiang.alerts.>"
 
 // Client is what is known of a connection that wants in.
 type Client struct {
+	ID             string // MQTT client id; a second connection with it ends the first
 	User, Password string
 	TLS            *tls.ConnectionState // nil on a plaintext listener
 	Remote         net.Addr             // may be nil
@@ -40,7 +42,15 @@ type Authenticator interface {
 type gate struct {
 	secret string
 	auth   Authenticator
+	server *server.Server // set before it starts
+
+	// Held for reading from the question to the authenticator until the server knows
+	// the answer, so that whoever was let in before a disconnect is found by it.
+	admitting sync.RWMutex
 }
+
+// edgeUser begins the names of connections that are bound to one edge.
+const edgeUser = "edge:"
 
 // Check implements [server.Authentication].
 func (g *gate) Check(c server.ClientAuthentication) bool {
@@ -57,15 +67,23 @@ func (g *gate) Check(c server.ClientAuthentication) bool {
 		}})
 		return true
 	}
-	edge := ""
-	if g.auth != nil {
-		var ok bool
-		edge, ok = g.auth.Authenticate(Client{User: o.Username, Password: o.Password, TLS: c.GetTLSConnectionState(), Remote: c.RemoteAddress()})
-		if !ok || edge != "" && !ValidEdge(edge) {
-			return false
-		}
+	if g.auth == nil {
+		c.RegisterUser(&server.User{Username: o.Username, Permissions: permissions("")})
+		return true
 	}
-	c.RegisterUser(&server.User{Username: o.Username, Permissions: permissions(edge)})
+	g.admitting.RLock()
+	defer g.admitting.RUnlock()
+	edge, ok := g.auth.Authenticate(Client{
+		ID: g.clientID(c.GetID()), User: o.Username, Password: o.Password, TLS: c.GetTLSConnectionState(), Remote: c.RemoteAddress(),
+	})
+	if !ok || edge != "" && !ValidEdge(edge) {
+		return false
+	}
+	name := o.Username
+	if edge != "" {
+		name = edgeUser + edge // by which the server finds the connection again
+	}
+	c.RegisterUser(&server.User{Username: name, Permissions: permissions(edge)})
 	return true
 }
 
@@ -74,6 +92,36 @@ func speakerPassword(secret string) string {
 	sum := sha256.Sum256([]byte(speakerUser + secret))
 	return hex.EncodeToString(sum[:])
 }
+
+// clientID returns the MQTT client id of a connection, which the server does not show
+// to the check itself.
+func (g *gate) clientID(conn uint64) string {
+	z, err := g.server.Connz(&server.ConnzOptions{CID: conn})
+	if err != nil || len(z.Conns) != 1 {
+		return ""
+	}
+	return z.Conns[0].MQTTClient
+}
+
+// disconnect ends the connections of an edge and returns their number.
+func (g *gate) disconnect(edge string) int {
+	g.admitting.Lock() // whoever comes after asks the authenticator anew
+	z, err := g.server.Connz(&server.ConnzOptions{Username: true, User: edgeUser + edge, Limit: maxOfOneEdge})
+	g.admitting.Unlock()
+	if err != nil {
+		return 0
+	}
+	n := 0
+	for _, c := range z.Conns {
+		if g.server.DisconnectClientByID(c.Cid) == nil {
+			n++
+		}
+	}
+	return n
+}
+
+// maxOfOneEdge bounds the connections of one edge that are ended at once.
+const maxOfOneEdge = 1000
 
 // permissions lets a client speak and hear as the edge, or as any edge when it
 // is ""; then it may hear alerts, too.

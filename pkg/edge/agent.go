@@ -24,6 +24,7 @@ import (
 	"github.com/langbiang/langbiang/pkg/clock"
 	"github.com/langbiang/langbiang/pkg/driver"
 	"github.com/langbiang/langbiang/pkg/framelog"
+	"github.com/langbiang/langbiang/pkg/identity/enrol"
 	"github.com/langbiang/langbiang/pkg/uplink"
 	"github.com/langbiang/langbiang/pkg/wire"
 )
@@ -45,6 +46,7 @@ type Agent struct {
 	collect     *collector
 	recorder    *recorder
 	uplink      *uplink.Uplink
+	identity    *enrol.Identity          // nil: not enrolled
 	drivers     map[string]driver.Driver // by connection
 	driversMu   sync.Mutex               // guards drivers once Run runs
 	totals      *totals
@@ -195,6 +197,9 @@ func (a *Agent) Run(ctx context.Context) error {
 	}
 	if a.http != nil {
 		start(&others, "http", ctx, a.serve)
+	}
+	if a.identity != nil {
+		start(&others, "identity", ctx, a.keepIdentity)
 	}
 	if a.control != nil {
 		start(&others, "control", ctx, a.serveControl)

@@ -20,7 +20,12 @@ func (a *Agent) newUplink(version string) (*uplink.Uplink, error) {
 	if address == "" {
 		address = "mqtt://127.0.0.1:1" // of simulated devices: it does not run
 	}
+	secure, err := a.hubTLS()
+	if err != nil {
+		return nil, err
+	}
 	u, err := uplink.New(uplink.Config{
+		TLS: secure,
 		URL: address, Edge: cfg.Edge.ID, Epoch: a.recorder.Epoch, Logger: a.logger, Metrics: a.metrics,
 		Hello: func(h *wire.Hello) {
 			t := a.clock.Now()

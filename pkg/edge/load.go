@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"io/fs"
 	"maps"
+	"net"
+	"net/url"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -161,6 +163,11 @@ func (c *checker) settings() {
 	}
 	if cfg.Hub.URL == "" && !c.faulted("hub", "url") {
 		c.fault("must be set", "write the hub's MQTT address, for example mqtt://127.0.0.1:1883", "hub", "url")
+	}
+	if u, err := url.Parse(cfg.Hub.URL); err == nil && (u.Scheme == "mqtt" || u.Scheme == "tcp") && !cfg.Hub.Insecure && !c.faulted("hub", "url") {
+		if ip := net.ParseIP(u.Hostname()); u.Hostname() != "localhost" && (ip == nil || !ip.IsLoopback()) {
+			c.fault("plain text to another machine: whoever is on the way reads and changes it", "enrol this gateway (langbiang-edge enroll) and write mqtts://, or set hub.insecure: true if the network is trusted", "hub", "url")
+		}
 	}
 	c.oneOf(cfg.Hub.Link, []string{linkUnmetered, linkMetered}, "hub", "link")
 	if c.doc.Has("hub", "send_every") || cfg.Hub.SendEvery != 0 {

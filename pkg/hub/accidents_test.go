@@ -98,7 +98,7 @@ func TestADamagedStoreMakesTheEdgesSendAgain(t *testing.T) {
 	dir := t.TempDir()
 	for name, text := range map[string]string{
 		"rules.yaml": levelRule,
-		"hub.yaml": fmt.Sprintf("data_dir: ./data\nrules: [./rules.yaml]\nclock: {require_sync: false}\nhttp: {listen: %q}\nmqtt: {listen: %q}\n",
+		"hub.yaml": fmt.Sprintf("data_dir: ./data\nrules: [./rules.yaml]\nclock: {require_sync: false}\nhttp: {listen: %q, auth: off}\nmqtt: {listen: %q}\n",
 			testutil.FreeAddress(t), testutil.FreeAddress(t)),
 	} {
 		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {

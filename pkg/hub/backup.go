@@ -70,6 +70,12 @@ func (b *backups) Backup(ctx context.Context, dir string, tell func(api.BackupPr
 	if err := c.pipe(ctx, textsDir+"/"+texts.FileName, b.hub.texts.Backup); err != nil {
 		return err
 	}
+	// The authority, or every gateway would have to be enrolled anew.
+	if dir := filepath.Join(b.hub.plan.Config.DataDir, identityFolder); exists(dir) {
+		if err := c.tree(ctx, dir, identityFolder); err != nil {
+			return err
+		}
+	}
 	if b.hub.local != nil {
 		tell(api.BackupProgress{Step: "store"})
 		from, done, err := b.hub.local.Snapshot(ctx)
@@ -151,14 +157,14 @@ func askBackup(ctx context.Context, plan *Plan, dir string, out io.Writer) error
 	if err != nil {
 		return err
 	}
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, plan.url("/api/v1/backup"), bytes.NewReader(body))
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, consoleURL+"/api/v1/backup", bytes.NewReader(body))
 	if err != nil {
 		return err
 	}
 	req.Header.Set("Content-Type", "application/json")
-	resp, err := http.DefaultClient.Do(req)
+	resp, err := plan.console().Do(req)
 	if err != nil {
-		return fmt.Errorf("no hub answers at http.listen (%s): %w; a hub that does not run is backed up by a copy of its data_dir", plan.Config.HTTP.Listen, err)
+		return fmt.Errorf("%w; a hub that does not run is backed up by a copy of its data_dir", plan.unreached(err))
 	}
 	defer func() { _ = resp.Body.Close() }()
 	if resp.StatusCode != http.StatusOK {
@@ -186,4 +192,9 @@ func askBackup(ctx context.Context, plan *Plan, dir string, out io.Writer) error
 		last = p
 	}
 	return errors.Join(errors.New("the hub ended before the backup was whole"), lines.Err())
+}
+
+func exists(path string) bool {
+	_, err := os.Stat(path)
+	return err == nil
 }

@@ -7,9 +7,14 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
+	"log/slog"
 	"net"
 	"net/http"
 	"net/url"
+	"os"
+	"path/filepath"
+	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -22,43 +27,91 @@ import (
 
 // The commands that ask the running hub for something, through its API.
 
-// url is where the running hub of this configuration answers on this machine.
-func (p *Plan) url(path string) string {
-	host, port, err := net.SplitHostPort(p.Config.HTTP.Listen) // the check has accepted it
-	if ip := net.ParseIP(host); err != nil || ip == nil && host != "localhost" || ip != nil && ip.IsUnspecified() {
-		host = "127.0.0.1"
+// socketName is the name of the socket in the data folder on which the running hub
+// answers its own machine: the API, for those who may write there, who need not sign
+// in.
+const socketName = "hub.sock"
+
+// listenControl makes the socket. Without it the hub works all the same, so a failure
+// is a line in the log.
+func listenControl(dataDir string, logger *slog.Logger) net.Listener {
+	path := filepath.Join(dataDir, socketName)
+	// The folder is ours alone by now: a socket that is there is one of a run that was killed.
+	err := os.Remove(path)
+	if err == nil || errors.Is(err, fs.ErrNotExist) {
+		var l net.Listener
+		if l, err = net.Listen("unix", path); err == nil {
+			if err = os.Chmod(path, 0o660); err == nil {
+				return l
+			}
+			_ = l.Close() // the first error is the one to tell
+		}
 	}
-	return "http://" + net.JoinHostPort(host, port) + path
+	logger.Warn("commands on this machine cannot reach this hub", "socket", path, "err", err)
+	return nil
 }
 
 // ask posts a body to the running hub, or gets when there is none, and decodes its
 // answer. A problem document becomes the error.
 func ask(ctx context.Context, plan *Plan, path string, body, answer any) error {
+	method := http.MethodPost
+	if body == nil {
+		method = http.MethodGet
+	}
+	return request(ctx, plan, method, path, body, answer)
+}
+
+// consoleURL begins the addresses of requests through the socket.
+const consoleURL = "http://localhost"
+
+// console is a client that reaches the running hub through its socket.
+func (p *Plan) console() *http.Client {
+	return &http.Client{Transport: &http.Transport{
+		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+			var d net.Dialer
+			return d.DialContext(ctx, "unix", filepath.Join(p.Config.DataDir, socketName))
+		},
+		DisableKeepAlives: true,
+	}}
+}
+
+// unreached says why the running hub could not be asked.
+func (p *Plan) unreached(err error) error {
+	switch {
+	case errors.Is(err, fs.ErrPermission):
+		return fmt.Errorf("the hub on %s may not be asked by this user; run this command as the hub's user or as root", p.Config.DataDir)
+	case errors.Is(err, fs.ErrNotExist), errors.Is(err, syscall.ECONNREFUSED):
+		return fmt.Errorf("no hub runs on %s; start it with langbiang-hub run", p.Config.DataDir)
+	}
+	return fmt.Errorf("the hub on %s: %w", p.Config.DataDir, err)
+}
+
+// request is ask with another method; body and answer may be nil.
+func request(ctx context.Context, plan *Plan, method, path string, body, answer any) error {
 	data, err := json.Marshal(body)
 	if err != nil {
 		return err
 	}
 	ctx, cancel := context.WithTimeout(ctx, 45*time.Second)
 	defer cancel()
-	method := http.MethodPost
-	if body == nil {
-		method = http.MethodGet
-	}
-	req, err := http.NewRequestWithContext(ctx, method, plan.url(path), bytes.NewReader(data))
+	req, err := http.NewRequestWithContext(ctx, method, consoleURL+path, bytes.NewReader(data))
 	if err != nil {
 		return err
 	}
 	req.Header.Set("Content-Type", "application/json")
-	resp, err := http.DefaultClient.Do(req)
+	resp, err := plan.console().Do(req)
 	if err != nil {
-		return fmt.Errorf("no hub answers at http.listen (%s): %w; start it with langbiang-hub run", plan.Config.HTTP.Listen, err)
+		return plan.unreached(err)
 	}
 	defer func() { _ = resp.Body.Close() }()
 	data, err = io.ReadAll(io.LimitReader(resp.Body, 8<<20))
 	if err != nil {
 		return err
 	}
-	if resp.StatusCode == http.StatusOK {
+	switch {
+	case resp.StatusCode == http.StatusNoContent, resp.StatusCode == http.StatusOK && answer == nil:
+		return nil
+	case resp.StatusCode == http.StatusOK:
 		return json.Unmarshal(data, answer)
 	}
 	var problem struct {

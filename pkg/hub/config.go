@@ -10,26 +10,32 @@ import (
 
 // Config is hub.yaml. Paths in it are relative to the folder of the file.
 type Config struct {
-	DataDir string         `yaml:"data_dir" doc:"folder of the store, the ledger and the bus" default:"./data/hub"`
-	HTTP    HTTPConfig     `yaml:"http" doc:"API, page and metrics"`
-	MQTT    MQTTConfig     `yaml:"mqtt" doc:"where edges connect"`
-	Store   StoreConfig    `yaml:"store" doc:"time series"`
-	Clock   ClockConfig    `yaml:"clock" doc:"the hub's own clock"`
-	Ingest  IngestConfig   `yaml:"ingest" doc:"how frames become durable"`
-	Push    PushConfig     `yaml:"push" doc:"what is taken over HTTP"`
-	Log     LogConfig      `yaml:"log" doc:"what is written to standard error"`
-	Sites   string         `yaml:"sites" doc:"file that lists the sites" example:"./sites.yaml"`
-	Alerts  AlertsConfig   `yaml:"alerts" doc:"the alert log"`
-	Rules   []string       `yaml:"rules" doc:"files of rules, with globs" example:"[./rules/*.yaml]"`
-	Offline OfflineConfig  `yaml:"offline" doc:"when an edge that is not heard raises edge_offline"`
-	Deliver deliver.Config `yaml:"deliver" doc:"where alerts are carried to"`
-	Page    PageConfig     `yaml:"page" doc:"what operators see"`
+	DataDir   string          `yaml:"data_dir" doc:"folder of the store, the ledger and the bus" default:"./data/hub"`
+	Address   string          `yaml:"address" doc:"name or address by which gateways and browsers reach this machine; when not said, what was said at the setup, or a guess" example:"hub.lamdong.example"`
+	HTTP      HTTPConfig      `yaml:"http" doc:"API, page and metrics"`
+	MQTT      MQTTConfig      `yaml:"mqtt" doc:"where edges connect"`
+	Store     StoreConfig     `yaml:"store" doc:"time series"`
+	Clock     ClockConfig     `yaml:"clock" doc:"the hub's own clock"`
+	Ingest    IngestConfig    `yaml:"ingest" doc:"how frames become durable"`
+	Push      PushConfig      `yaml:"push" doc:"what is taken over HTTP"`
+	Log       LogConfig       `yaml:"log" doc:"what is written to standard error"`
+	Sites     string          `yaml:"sites" doc:"file that lists the sites" example:"./sites.yaml"`
+	Alerts    AlertsConfig    `yaml:"alerts" doc:"the alert log"`
+	Rules     []string        `yaml:"rules" doc:"files of rules, with globs" example:"[./rules/*.yaml]"`
+	Authority AuthorityConfig `yaml:"authority" doc:"who signs the certificates of gateways; made at the first start when nothing is said"`
+	Offline   OfflineConfig   `yaml:"offline" doc:"when an edge that is not heard raises edge_offline"`
+	Deliver   deliver.Config  `yaml:"deliver" doc:"where alerts are carried to"`
+	Page      PageConfig      `yaml:"page" doc:"what operators see"`
 }
 
 // HTTPConfig is the listener of API and page.
 type HTTPConfig struct {
 	Listen   string `yaml:"listen" doc:"address" default:"127.0.0.1:8080"`
-	Insecure bool   `yaml:"insecure" doc:"allow plain text beyond this machine" default:"false"`
+	Auth     string `yaml:"auth" doc:"on: people sign in and machines show tokens; off: nobody does, and the hub answers its own machine only, without a proxy" default:"on"`
+	TLS      string `yaml:"tls" doc:"auto: HTTPS beyond this machine; on; off" default:"auto"`
+	Cert     string `yaml:"cert" doc:"file with the certificate for browsers, and its chain; when not said, one of the hub's own authority. Read anew when it changes"`
+	Key      string `yaml:"key" doc:"file with the key of that certificate"`
+	Insecure bool   `yaml:"insecure" doc:"allow plain text beyond this machine, for example behind a proxy that does TLS" default:"false"`
 	Pprof    bool   `yaml:"pprof" doc:"serve profiles of the running hub at /debug/pprof/, to this machine only" default:"false"`
 }
 
@@ -44,7 +50,14 @@ type PageConfig struct {
 // MQTTConfig is the listener of the bus.
 type MQTTConfig struct {
 	Listen   string `yaml:"listen" doc:"address" default:"127.0.0.1:1883"`
+	TLS      string `yaml:"tls" doc:"auto: beyond this machine gateways show a certificate of the hub's authority; on; off: whoever connects may be any edge" default:"auto"`
 	Insecure bool   `yaml:"insecure" doc:"allow plain text beyond this machine" default:"false"`
+}
+
+// AuthorityConfig is an authority that was made elsewhere.
+type AuthorityConfig struct {
+	Cert string `yaml:"cert" doc:"file with its certificate (CA:TRUE)"`
+	Key  string `yaml:"key" doc:"file with its key, mode 0600"`
 }
 
 // StoreConfig chooses the store.
@@ -123,8 +136,8 @@ const day = 24 * time.Hour
 func DefaultConfig() Config {
 	return Config{
 		DataDir: "./data/hub",
-		HTTP:    HTTPConfig{Listen: "127.0.0.1:8080"},
-		MQTT:    MQTTConfig{Listen: "127.0.0.1:1883"},
+		HTTP:    HTTPConfig{Listen: "127.0.0.1:8080", Auth: "on", TLS: "auto"},
+		MQTT:    MQTTConfig{Listen: "127.0.0.1:1883", TLS: "auto"},
 		Store: StoreConfig{
 			Kind: "local", Retention: 400 * day, MaxAge: 30 * day, MinFree: 512 << 20,
 			Texts:  TextsConfig{MaxSize: 256 << 20},

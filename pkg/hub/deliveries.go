@@ -2,6 +2,7 @@ package hub
 
 import (
 	"context"
+	"crypto/tls"
 	"fmt"
 	"strings"
 
@@ -17,7 +18,13 @@ import (
 func (h *Hub) openDeliveries() (err error) {
 	h.deliveries, err = deliver.Open(h.plan.Config.Deliver, deliver.Parts{
 		Log: deliverLog{alertsPart{h.ledger}}, Book: h.ledger, Site: h.deliverSite, Logger: h.logger, Metrics: h.metrics,
-		Bus: func() (addr, user, password string) { return h.bus.Speaker() },
+		Bus: func() (addr, user, password string, secure *tls.Config, err error) {
+			addr, user, password = h.bus.Speaker()
+			if h.plan.mqttTLS() {
+				secure, err = h.access.authority.Own()
+			}
+			return addr, user, password, secure, err
+		},
 	})
 	return err
 }

@@ -9,7 +9,6 @@ import (
 	"net/http"
 	"net/url"
 	"os"
-	"time"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
@@ -80,15 +79,13 @@ func toFile(name string, write func(io.Writer) (int64, error)) (int64, error) {
 
 // fetch streams an export of the running hub.
 func fetch(ctx context.Context, plan *Plan, q url.Values, w io.Writer) (int64, error) {
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, plan.url("/api/v1/export?"+q.Encode()), nil)
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, consoleURL+"/api/v1/export?"+q.Encode(), nil)
 	if err != nil {
 		return 0, err
 	}
-	client := &http.Client{Transport: &http.Transport{ResponseHeaderTimeout: time.Minute}}
-	defer client.CloseIdleConnections()
-	resp, err := client.Do(req)
+	resp, err := plan.console().Do(req)
 	if err != nil {
-		return 0, fmt.Errorf("no hub answers at http.listen (%s): %w; start it with langbiang-hub run", plan.Config.HTTP.Listen, err)
+		return 0, plan.unreached(err)
 	}
 	defer func() { _ = resp.Body.Close() }()
 	if resp.StatusCode != http.StatusOK {

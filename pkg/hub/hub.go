@@ -53,17 +53,23 @@ type Hub struct {
 	ingest     *ingest.Ingest
 	sources    sources
 	registry   *registry
+	access     *access
 	deliveries *deliver.Deliveries
 	listener   net.Listener
 	server     *http.Server
+	control    net.Listener  // for commands on this machine; nil: it could not be made
+	restart    chan struct{} // of capacity 1; see [ErrRestart]
 	streams    chan struct{} // closed when alert streams must end
 }
+
+// ErrRestart is what Run returns when the hub is to be opened anew, with the same plan.
+var ErrRestart = errors.New("the hub starts anew")
 
 // Open prepares a hub: takes its data folder, opens ledger and store, listens.
 // Nothing is received or served before Run.
 func Open(plan *Plan, version string, logger *slog.Logger) (h *Hub, err error) {
 	cfg := &plan.Config
-	h = &Hub{plan: plan, logger: logger, metrics: prometheus.NewRegistry(), streams: make(chan struct{})}
+	h = &Hub{plan: plan, logger: logger, metrics: prometheus.NewRegistry(), streams: make(chan struct{}), restart: make(chan struct{}, 1)}
 	defer func() {
 		if err != nil {
 			_ = h.Close() // the first error is the one to tell
@@ -77,15 +83,25 @@ func Open(plan *Plan, version string, logger *slog.Logger) (h *Hub, err error) {
 	if err := notRestoring(cfg.DataDir); err != nil {
 		return h, err
 	}
-	if h.listener, err = net.Listen("tcp", cfg.HTTP.Listen); err != nil {
-		return h, fmt.Errorf("http.listen: %w; stop the program that has this address, or choose another", err)
-	}
 	h.ledger, err = ledger.Open(filepath.Join(cfg.DataDir, ledgerDir), ledger.Options{Logger: logger, Metrics: h.metrics})
 	if errors.Is(err, ledger.ErrLocked) {
 		return h, h.inUse()
 	}
 	if err != nil {
 		return h, fmt.Errorf("ledger: %w", err)
+	}
+	// The folder is ours now; from here on commands and browsers wait for Run.
+	h.control = listenControl(cfg.DataDir, logger)
+	if h.listener, err = net.Listen("tcp", cfg.HTTP.Listen); err != nil {
+		return h, fmt.Errorf("http.listen: %w; stop the program that has this address, or choose another", err)
+	}
+	if err := h.openAccess(); err != nil {
+		return h, err
+	}
+	if sites := h.access.withSites(plan.Sites); len(sites) > len(plan.Sites) {
+		with := *plan
+		with.Sites = sites
+		plan, h.plan = &with, &with
 	}
 	if err := h.openStore(); err != nil {
 		return h, err
@@ -109,7 +125,7 @@ func Open(plan *Plan, version string, logger *slog.Logger) (h *Hub, err error) {
 	if h.registry, err = newRegistry(h.ledger, plan, logger); err != nil {
 		return h, err
 	}
-	h.bus, err = bus.Open(bus.Config{Listen: cfg.MQTT.Listen, DataDir: filepath.Join(cfg.DataDir, "bus"), Insecure: cfg.MQTT.Insecure}, logger, h.metrics)
+	h.bus, err = bus.Open(h.access.busConfig(bus.Config{Listen: cfg.MQTT.Listen, DataDir: filepath.Join(cfg.DataDir, "bus"), Insecure: cfg.MQTT.Insecure}), logger, h.metrics)
 	switch {
 	case errors.Is(err, bus.ErrInUse):
 		return h, h.inUse()
@@ -159,14 +175,30 @@ func (h *Hub) serve(version string) error {
 	if err != nil {
 		return err
 	}
+	pushed := push.NewHandler(h.sources.list(&h.plan.Config.Push), version, h.metrics, h.logger)
+	pushed.Known = func(r *http.Request) string {
+		if who := api.WhoOf(r); who != nil {
+			return who.Source
+		}
+		return ""
+	}
+	login, err := web.Login()
+	if err != nil {
+		return err
+	}
+	identify := h.access.identify
+	if h.plan.Config.HTTP.Auth == authOff {
+		identify = nil
+	}
 	var handler http.Handler = api.New(api.Config{
+		Identify: identify, Audit: h.access.audit, Accounts: accounts{h.access}, Enrolment: enrolment{h.access},
 		Alerts: alertsPart{h.ledger}, Acts: h.ledger, Rules: ruleAdmin{h}, Fleet: &fleet{hub: h}, SiteGroups: h.siteGroups, Edges: &fleet{hub: h}, Store: storeView{h}, Backups: &backups{hub: h, version: version, busy: make(chan struct{}, 1)},
 		Deliveries: deliveriesPart{h.deliveries, h.ledger}, CAP: h.capPart(), Source: h.plan.Config.Deliver.PublicURL, Ready: h.Ready,
-		Export:     export.New(export.Options{Queryable: h.store.Queryable(), Logger: h.logger}),
-		Push:       push.NewHandler(h.sources.list(&h.plan.Config.Push), version, h.metrics, h.logger),
-		Prometheus: queries,
+		Export:     h.confined(export.New(export.Options{Queryable: promapi.Confine(h.store.Queryable()), Logger: h.logger})),
+		Push:       pushed,
+		Prometheus: h.confined(queries),
 		Metrics:    promhttp.HandlerFor(h.metrics, promhttp.HandlerOpts{}),
-		Page:       page, Logger: h.logger, Done: h.streams,
+		Login:      login, Page: page, Framed: len(look.Frames) > 0, Logger: h.logger, Done: h.streams,
 		Backtests: &pastRules{h: h}, Outlines: h.plan.Outlines,
 		PageSettings: api.PageSettings{Version: version, Tiles: look.Tiles, Attribution: look.Attribution},
 	})
@@ -174,12 +206,43 @@ func (h *Hub) serve(version string) error {
 		handler = profiles(handler)
 	}
 	h.server = &http.Server{
-		Handler:           handler,
+		Handler: handler,
+		ConnContext: func(ctx context.Context, c net.Conn) context.Context {
+			if c.LocalAddr().Network() == "unix" {
+				return api.WithWho(ctx, &api.Who{Name: "console", Role: api.Admin, Console: true})
+			}
+			return ctx
+		},
 		ReadHeaderTimeout: 10 * time.Second, ReadTimeout: 30 * time.Second, IdleTimeout: 2 * time.Minute,
 		MaxHeaderBytes: 64 << 10,
 		ErrorLog:       slog.NewLogLogger(h.logger.Handler(), slog.LevelDebug),
 	}
+	if h.plan.httpTLS() {
+		if h.server.TLSConfig, err = h.access.httpTLS(); err != nil {
+			return err
+		}
+	}
 	return nil
+}
+
+// confined lets somebody of some sites query those alone.
+func (h *Hub) confined(prom http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if who := api.WhoOf(r); who != nil && who.Sees != nil {
+			if h.plan.Config.Store.Kind == storeInflux {
+				http.Error(w, "the store's own server answers queries, and cannot be confined to your sites", http.StatusForbidden)
+				return
+			}
+			sites := []string{}
+			for _, s := range (&fleet{hub: h}).Sites() {
+				if who.Sees(s.ID) {
+					sites = append(sites, s.ID)
+				}
+			}
+			r = r.WithContext(promapi.WithSites(r.Context(), sites))
+		}
+		prom.ServeHTTP(w, r)
+	})
 }
 
 // Addr is where the page is served: host:port.
@@ -225,11 +288,28 @@ func (h *Hub) Run(ctx context.Context) error {
 	start("alerts", func() error { return h.keepAlerts(ctx) })
 	start("rules", func() error { return h.settle(ctx) })
 	start("deliveries", func() error { return h.deliveries.Run(ctx) })
-	start("http", func() error {
-		if err := h.server.Serve(h.listener); !errors.Is(err, http.ErrServerClosed) {
-			return err
+	serve := func(l net.Listener, encrypted bool) func() error {
+		return func() error {
+			run := func() error { return h.server.Serve(l) }
+			if encrypted {
+				run = func() error { return h.server.ServeTLS(l, "", "") }
+			}
+			if err := run(); !errors.Is(err, http.ErrServerClosed) {
+				return err
+			}
+			return nil
 		}
-		return nil
+	}
+	start("http", serve(h.listener, h.server.TLSConfig != nil))
+	if h.control != nil {
+		start("control", serve(h.control, false))
+	}
+	wg.Go(func() {
+		select {
+		case <-h.restart:
+			cancel(ErrRestart)
+		case <-ctx.Done():
+		}
 	})
 	sctx, stopSources := context.WithCancel(context.WithoutCancel(ctx))
 	defer stopSources()
@@ -237,7 +317,10 @@ func (h *Hub) Run(ctx context.Context) error {
 	if err := h.bus.Subscribe(h.receive); err != nil {
 		cancel(fmt.Errorf("bus: %w", err))
 	}
-	h.logger.Info("hub runs", "page", "http://"+h.Addr()+"/", "mqtt", h.BusAddr(), "sites", len(h.plan.Sites), "rules", h.plan.Set.Written().Len())
+	h.logger.Info("hub runs", "page", h.access.url()+"/", "mqtt", h.BusAddr(), "sites", len(h.plan.Sites), "rules", h.plan.Set.Written().Len())
+	if link := h.access.setupLink(); link != "" {
+		h.logger.Warn("nobody can sign in yet: open this link to make the administrator; it works once", "link", link)
+	}
 	h.notify(daemon.SdNotifyReady)
 	h.watchdog(ctx, &wg)
 	wg.Go(func() { trimStacks(ctx) })
@@ -300,6 +383,9 @@ func (h *Hub) Close() error {
 	var errs []error
 	if h.listener != nil {
 		_ = h.listener.Close() // closed already when the server ran
+	}
+	if h.control != nil {
+		_ = h.control.Close() // likewise
 	}
 	if h.bus != nil {
 		errs = append(errs, h.bus.Close())

@@ -26,7 +26,7 @@ import (
 func runHub(tb testing.TB, files map[string]string) *Hub {
 	tb.Helper()
 	dir := tb.TempDir()
-	files["hub.yaml"] += fmt.Sprintf("\nclock: {require_sync: false}\nhttp: {listen: %q}\nmqtt: {listen: %q}\n", testutil.FreeAddress(tb), testutil.FreeAddress(tb))
+	files["hub.yaml"] += fmt.Sprintf("\nclock: {require_sync: false}\nhttp: {listen: %q, auth: off}\nmqtt: {listen: %q}\n", testutil.FreeAddress(tb), testutil.FreeAddress(tb))
 	for name, text := range files {
 		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
 			tb.Fatal(err)

@@ -48,9 +48,9 @@ func Load(path string, override func(*Config) error) (*Plan, error) {
 	errs = doc.Decode(&cfg)
 	dir := filepath.Dir(path)
 	cfg.DataDir = relative(dir, cfg.DataDir)
-	cfg.Sites = relative(dir, cfg.Sites)
-	cfg.Store.Influx.TokenFile = relative(dir, cfg.Store.Influx.TokenFile)
-	cfg.Page.Outlines = relative(dir, cfg.Page.Outlines)
+	for _, path := range []*string{&cfg.Sites, &cfg.HTTP.Cert, &cfg.HTTP.Key, &cfg.Authority.Cert, &cfg.Authority.Key, &cfg.Store.Influx.TokenFile, &cfg.Page.Outlines} {
+		*path = relative(dir, *path)
+	}
 	for i := range cfg.Rules {
 		cfg.Rules[i] = relative(dir, cfg.Rules[i])
 	}
@@ -124,8 +124,16 @@ func (c *checker) settings(cfg *Config, quantities telemetry.Quantities) {
 	if _, err := rules.Load([]rules.Source{builtInPlan(&cfg.Offline).Source()}, rules.Env{Quantities: quantities}); err != nil {
 		c.fault("cannot be read: "+err.Error(), "edges: [solar-*], awake: [06:00-18:00]", "offline", "sleepers")
 	}
-	c.listen(cfg.HTTP.Listen, cfg.HTTP.Insecure, "http")
-	c.listen(cfg.MQTT.Listen, cfg.MQTT.Insecure, "mqtt")
+	c.listen(cfg.HTTP.Listen, cfg.HTTP.TLS, cfg.HTTP.Insecure, "http")
+	c.listen(cfg.MQTT.Listen, cfg.MQTT.TLS, cfg.MQTT.Insecure, "mqtt")
+	if cfg.HTTP.Auth == authOff && !loopback(cfg.HTTP.Listen) {
+		c.fault("only a hub that listens on this machine alone may let everybody in", "set http.auth: on, or listen on 127.0.0.1", "http", "auth")
+	}
+	for _, f := range []struct{ cert, key, section string }{{cfg.HTTP.Cert, cfg.HTTP.Key, "http"}, {cfg.Authority.Cert, cfg.Authority.Key, "authority"}} {
+		if (f.cert == "") != (f.key == "") {
+			c.fault("a certificate and its key go together", "give cert and key", f.section)
+		}
+	}
 	c.store(&cfg.Store)
 	if cfg.Store.Retention < cfg.Store.MaxAge {
 		c.fault("too short", "at least store.edge_max_age, or what edges still hold would be dropped on arrival", "store", "retention")
@@ -146,11 +154,17 @@ func (c *checker) settings(cfg *Config, quantities telemetry.Quantities) {
 		c.fault("too small", "at least 50ms", "ingest", "checkpoint_every")
 	}
 	for _, f := range []struct {
-		v, key string
-		known  []string
-	}{{cfg.Log.Level, "level", []string{"debug", "info", "warn", "error"}}, {cfg.Log.Format, "format", []string{"text", "json"}}} {
+		v, section, key string
+		known           []string
+	}{
+		{cfg.Log.Level, "log", "level", []string{"debug", "info", "warn", "error"}},
+		{cfg.Log.Format, "log", "format", []string{"text", "json"}},
+		{cfg.HTTP.Auth, "http", "auth", []string{"on", authOff}},
+		{cfg.HTTP.TLS, "http", "tls", tlsModes},
+		{cfg.MQTT.TLS, "mqtt", "tls", tlsModes},
+	} {
 		if !slices.Contains(f.known, f.v) {
-			c.fault(fmt.Sprintf("%q is not known", f.v), strictyaml.Meant(f.v, f.known), "log", f.key)
+			c.fault(fmt.Sprintf("%q is not known", f.v), strictyaml.Meant(f.v, f.known), f.section, f.key)
 		}
 	}
 }
@@ -184,17 +198,43 @@ func (c *checker) store(s *StoreConfig) {
 	}
 }
 
+// authOff is http.auth when nobody signs in.
+const authOff = "off"
+
+// tlsModes are the values of http.tls and mqtt.tls.
+var tlsModes = []string{"auto", "on", "off"}
+
+func loopback(address string) bool {
+	host, _, err := net.SplitHostPort(address)
+	ip := net.ParseIP(host)
+	return err == nil && (host == "localhost" || ip != nil && ip.IsLoopback())
+}
+
+// encrypted reports whether a listener speaks TLS.
+func encrypted(address, mode string, insecure bool) bool {
+	return mode == "on" || mode == "auto" && !loopback(address) && !insecure
+}
+
+func (p *Plan) httpTLS() bool {
+	c := &p.Config.HTTP
+	return encrypted(c.Listen, c.TLS, c.Insecure)
+}
+
+func (p *Plan) mqttTLS() bool {
+	c := &p.Config.MQTT
+	return encrypted(c.Listen, c.TLS, c.Insecure)
+}
+
 // listen refuses an address that does not parse, and plain text to the outside
 // that nobody asked for.
-func (c *checker) listen(address string, insecure bool, section string) {
-	host, _, err := net.SplitHostPort(address)
-	if err != nil {
+func (c *checker) listen(address, mode string, insecure bool, section string) {
+	if _, _, err := net.SplitHostPort(address); err != nil {
 		c.fault(fmt.Sprintf("%q is not an address", address), "write host:port, for example 127.0.0.1:8080", section, "listen")
 		return
 	}
-	if ip := net.ParseIP(host); host != "localhost" && (ip == nil || !ip.IsLoopback()) && !insecure {
+	if !loopback(address) && !encrypted(address, mode, insecure) && !insecure {
 		c.fault(fmt.Sprintf("%q is reachable from other machines, and this listener speaks plain text", address),
-			fmt.Sprintf("listen on 127.0.0.1, or set %s.insecure: true if the network is trusted", section), section, "listen")
+			fmt.Sprintf("set %s.tls: on, listen on 127.0.0.1, or set %s.insecure: true if the network is trusted", section, section), section, "listen")
 	}
 }
 

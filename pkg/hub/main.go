@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"os"
 	"os/signal"
 	"sync"
@@ -28,8 +29,10 @@ func Main(ctx context.Context, version string, args []string, stdout, stderr io.
 			{Use: "rules", Short: "work with rules", Commands: []settings.Command[*Plan]{
 				checkRulesCommand(), testRulesCommand(), backtestCommand(), reloadCommand(), fireCommand(),
 			}},
-			{Use: "edges", Short: "work with edges", Commands: []settings.Command[*Plan]{forgetCommand()}},
-			backupCommand(), restoreCommand(), exportCommand(),
+			{Use: "edges", Short: "work with edges", Commands: []settings.Command[*Plan]{tokenCommand(), revokeCommand(), certificatesCommand(), forgetCommand()}},
+			{Use: "users", Short: "work with those who sign in", Commands: []settings.Command[*Plan]{listUsersCommand(), putUserCommand(), removeUserCommand()}},
+			{Use: "tokens", Short: "work with the tokens of machines and screens", Commands: []settings.Command[*Plan]{listTokensCommand(), newTokenCommand(), removeTokenCommand()}},
+			setupCommand(), auditCommand(), backupCommand(), restoreCommand(), exportCommand(),
 			{Use: "deliveries", Short: "work with the targets that alerts are carried to", Commands: deliveryCommands()},
 			{Use: "notify", Short: "try what tells people and systems", Commands: []settings.Command[*Plan]{notifyTestCommand()}},
 			{Use: "check", Short: "say everything that is wrong with the configuration, sites and rules, and change nothing", Run: check},
@@ -44,7 +47,17 @@ func run(ctx context.Context, c settings.Call, plan *Plan) error {
 	for _, w := range plan.Warnings {
 		logger.Warn("configuration", "warning", w.Error())
 	}
-	h, err := Open(plan, c.Version, logger)
+	for {
+		err := runOnce(ctx, plan, c.Version, logger)
+		if !errors.Is(err, ErrRestart) {
+			return err
+		}
+		logger.Info("the hub starts anew with what was said at the setup")
+	}
+}
+
+func runOnce(ctx context.Context, plan *Plan, version string, logger *slog.Logger) error {
+	h, err := Open(plan, version, logger)
 	if err != nil {
 		return err
 	}

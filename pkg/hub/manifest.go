@@ -90,7 +90,11 @@ func (c *copier) file(ctx context.Context, r io.Reader, path string) error {
 	if err := os.MkdirAll(filepath.Dir(full), 0o750); err != nil {
 		return err
 	}
-	f, err := os.OpenFile(full, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o640)
+	mode := fs.FileMode(0o640)
+	if strings.HasPrefix(path, identityFolder+"/") {
+		mode = 0o600
+	}
+	f, err := os.OpenFile(full, os.O_CREATE|os.O_EXCL|os.O_WRONLY, mode)
 	if err != nil {
 		return err
 	}

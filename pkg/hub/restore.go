@@ -21,7 +21,7 @@ import (
 const restoringDir = ".restoring"
 
 // parts are what a restore puts into a data folder.
-var parts = []string{storeDir, textsDir, ledgerDir}
+var parts = []string{storeDir, textsDir, ledgerDir, identityFolder}
 
 func restoreCommand() settings.Command[*Plan] {
 	return settings.Command[*Plan]{

@@ -139,6 +139,8 @@ var (
 	bucketDead      = []byte("dead")
 	bucketNotices   = []byte("notices")
 	bucketTokens    = []byte("tokens")
+	bucketRecords   = []byte("records")
+	bucketAudit     = []byte("audit")
 
 	keyVersion     = []byte("version")
 	keyGenerations = []byte("generations")
@@ -149,6 +151,7 @@ func allBuckets() [][]byte {
 		bucketMeta, bucketLog, bucketKeys, bucketAlerts, bucketStarts, bucketActive, bucketPositions,
 		bucketState, bucketChanges, bucketSchemas, bucketRuleSets, bucketEdges, bucketGaps, bucketEvents, bucketHolds, bucketEnded,
 		bucketConsumers, bucketDead, bucketNotices, bucketTokens,
+		bucketRecords, bucketAudit,
 	}
 }
 

@@ -38,6 +38,10 @@ const (
 // 401, 413 and 415 when nothing was read; 503 with Retry-After when nothing is
 // promised and the sender should come again.
 type Handler struct {
+	// Known names the source of whoever the hub knows by other means than push.sources,
+	// by a token of its own; "" when it is of none. Set it before serving; may be nil.
+	Known func(r *http.Request) string
+
 	sources []*Source
 	version string
 	logger  *slog.Logger
@@ -231,6 +235,15 @@ func mediaType(r *http.Request) string {
 // or the only one.
 func (h *Handler) source(r *http.Request) (*Source, error) {
 	q := r.URL.Query()
+	if h.Known != nil {
+		if id := h.Known(r); id != "" {
+			for _, s := range h.sources {
+				if s.cfg.ID == id {
+					return s, nil
+				}
+			}
+		}
+	}
 	if token := tokenOf(r); token != "" {
 		for _, s := range h.sources {
 			if s.cfg.Token != "" && same(s.cfg.Token, token) {
@@ -285,7 +298,8 @@ func same(a, b string) bool {
 func local(r *http.Request) bool {
 	host, _, err := net.SplitHostPort(r.RemoteAddr)
 	ip := net.ParseIP(host)
-	return err == nil && ip != nil && ip.IsLoopback()
+	// A proxy on this machine is no proof of that.
+	return err == nil && ip != nil && ip.IsLoopback() && r.Header.Get("Forwarded") == "" && r.Header.Get("X-Forwarded-For") == ""
 }
 
 // problem is the document: RFC 9457, with what InfluxDB's clients look for.

@@ -30,7 +30,7 @@ func testHub(t *testing.T, rules string) *hub {
 	}
 	config := filepath.Join(dir, "hub.yaml")
 	for name, text := range map[string]string{
-		config:                           fmt.Sprintf("data_dir: ./hub\nhttp: {listen: %q}\nmqtt: {listen: %q}\nclock: {require_sync: false}\ningest: {checkpoint_every: 100ms}\nrules: [./rules.yaml]\n", page, mqtt),
+		config:                           fmt.Sprintf("data_dir: ./hub\nhttp: {listen: %q, auth: off}\nmqtt: {listen: %q}\nclock: {require_sync: false}\ningest: {checkpoint_every: 100ms}\nrules: [./rules.yaml]\n", page, mqtt),
 		filepath.Join(dir, "rules.yaml"): rules,
 	} {
 		if err := os.WriteFile(name, []byte(text), 0o644); err != nil {

@@ -38,7 +38,7 @@ func startHub(ctx context.Context, program, dir, rules string, pprof bool) (*hub
 	if err != nil {
 		return nil, err
 	}
-	config := fmt.Sprintf("data_dir: ./hub\nhttp: {listen: %q, pprof: %v}\nmqtt: {listen: %q}\nclock: {require_sync: false}\nrules: [./rules.yaml]\n", page, pprof, mqtt)
+	config := fmt.Sprintf("data_dir: ./hub\nhttp: {listen: %q, auth: off, pprof: %v}\nmqtt: {listen: %q}\nclock: {require_sync: false}\nrules: [./rules.yaml]\n", page, pprof, mqtt)
 	for name, text := range map[string]string{"hub.yaml": config, "rules.yaml": rules} {
 		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o644); err != nil {
 			return nil, err

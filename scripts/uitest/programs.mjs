@@ -100,7 +100,7 @@ export class Empty extends System {
   static async start() {
     const s = await Empty.folder();
     const config = join(s.dir, "hub.yaml");
-    await writeFile(config, `data_dir: ./hub\nhttp: {listen: 127.0.0.1:${s.http}}\nmqtt: {listen: 127.0.0.1:${s.mqtt}}\nclock: {require_sync: false}\n`);
+    await writeFile(config, `data_dir: ./hub\nhttp: {listen: 127.0.0.1:${s.http}, auth: off}\nmqtt: {listen: 127.0.0.1:${s.mqtt}}\nclock: {require_sync: false}\n`);
     s.hubArgs = ["run", "--config", config];
     await s.startHub();
     return s;
@@ -135,7 +135,7 @@ ${devices.join("\n")}
   message: {vi: "Độ ẩm {{.Device}} tại {{.Site.Name}}: {{.Value}} %", en: "Humidity {{.Device}} at {{.Site.Name}}: {{.Value}} %"}
 `);
     await writeFile(join(s.dir, "hub.yaml"), `data_dir: ./hub
-http: {listen: 127.0.0.1:${s.http}}
+http: {listen: 127.0.0.1:${s.http}, auth: off}
 mqtt: {listen: 127.0.0.1:${s.mqtt}}
 sites: ${join(root, "configs/demo/sites.yaml")}
 rules: [./rules.yaml]

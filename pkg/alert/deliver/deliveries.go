@@ -2,6 +2,7 @@ package deliver
 
 import (
 	"context"
+	"crypto/tls"
 	"fmt"
 	"log/slog"
 	"sync"
@@ -52,8 +53,9 @@ type Parts struct {
 	Book Book
 	// Site returns what is known of a site; ok is false for an unknown one.
 	Site func(id string) (Site, bool)
-	// Bus returns where the hub's own bus is and who may publish alerts there.
-	Bus     func() (addr, user, password string)
+	// Bus returns where the hub's own bus is and who may publish alerts there; secure
+	// is nil for plain text.
+	Bus     func() (addr, user, password string, secure *tls.Config, err error)
 	Now     func() time.Time // the hub's clock; time.Now when nil
 	Logger  *slog.Logger
 	Metrics prometheus.Registerer // may be nil

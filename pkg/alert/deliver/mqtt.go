@@ -73,8 +73,16 @@ func (m *mqttSink) options(id string) (*paho.ClientOptions, error) {
 		o.SetTLSConfig(m.tls)
 	}
 	if m.cfg.Broker == HubBus {
-		addr, user, password := m.parts.Bus()
-		return o.AddBroker("tcp://" + addr).SetUsername(user).SetPassword(password), nil
+		addr, user, password, secure, err := m.parts.Bus()
+		if err != nil {
+			return nil, err
+		}
+		scheme := "tcp://"
+		if secure != nil {
+			scheme = "ssl://"
+			o.SetTLSConfig(secure)
+		}
+		return o.AddBroker(scheme + addr).SetUsername(user).SetPassword(password), nil
 	}
 	o.AddBroker(m.cfg.Broker).SetUsername(m.cfg.User)
 	if m.cfg.Password.Set() {

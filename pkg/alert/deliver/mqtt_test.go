@@ -1,6 +1,7 @@
 package deliver
 
 import (
+	"crypto/tls"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -158,7 +159,12 @@ func TestTheHubsOwnBusHasAlertsInTopicsOfTheirOwn(t *testing.T) {
 	}
 	t.Cleanup(func() { _ = b.Close() })
 	r := newRig(t, Config{MQTT: []MQTTConfig{{Name: "bus", Broker: HubBus, From: "oldest"}}})
-	r.change = func(p *Parts) { p.Bus = b.Speaker }
+	r.change = func(p *Parts) {
+		p.Bus = func() (string, string, string, *tls.Config, error) {
+			addr, user, password := b.Speaker()
+			return addr, user, password, nil, nil
+		}
+	}
 	r.begin()
 	one, two := r.raise(nil), r.raise(nil)
 	r.step(alert.Ended, one)

@@ -270,15 +270,3 @@ func (a *API) fail(w http.ResponseWriter, r *http.Request, f failure) {
 // errStore marks that an error came from the store, which the engine does not
 // tell in all cases from one of the query.
 var errStore = errors.New("store")
-
-// marked marks the errors of opening a Querier.
-type marked struct{ q storage.Queryable }
-
-// Querier implements storage.Queryable.
-func (m marked) Querier(from, to int64) (storage.Querier, error) {
-	q, err := m.q.Querier(from, to)
-	if err != nil {
-		return nil, fmt.Errorf("%w: %w", errStore, err)
-	}
-	return q, nil
-}

@@ -70,8 +70,8 @@ type (
 // alerts answers what is active. An alert has the labels alertname (its rule),
 // severity, those of its series, and those of its rule; what is provisional is
 // pending.
-func (a *API) alerts(context.Context, *http.Request) (answer, error) {
-	list, err := a.active()
+func (a *API) alerts(ctx context.Context, _ *http.Request) (answer, error) {
+	list, err := a.active(ctx)
 	if err != nil {
 		return answer{}, err
 	}
@@ -82,11 +82,16 @@ func (a *API) alerts(context.Context, *http.Request) (answer, error) {
 	return jsonAnswer(map[string]any{"alerts": out})
 }
 
-func (a *API) active() ([]alert.Alert, error) {
+// active are the alerts that stand, at the sites that the context is confined to.
+func (a *API) active(ctx context.Context) ([]alert.Alert, error) {
 	if a.options.Alerts == nil {
 		return nil, nil
 	}
-	return a.options.Alerts()
+	list, err := a.options.Alerts()
+	if sites, confined := ctx.Value(sitesKey{}).([]string); confined {
+		list = slices.DeleteFunc(slices.Clone(list), func(x alert.Alert) bool { return !slices.Contains(sites, x.Site) })
+	}
+	return list, err
 }
 
 func alertOf(x *alert.Alert) alertJSON {
@@ -111,7 +116,7 @@ func alertOf(x *alert.Alert) alertJSON {
 }
 
 // rules answers the rules by their files, with what they have raised.
-func (a *API) rules(_ context.Context, r *http.Request) (answer, error) {
+func (a *API) rules(ctx context.Context, r *http.Request) (answer, error) {
 	if t := r.FormValue("type"); t != "" && t != "alert" && t != "record" {
 		return answer{}, invalid("type", errors.New("not supported value; alert or record"))
 	}
@@ -125,7 +130,7 @@ func (a *API) rules(_ context.Context, r *http.Request) (answer, error) {
 	}
 	names, files, groups := r.Form["rule_name[]"], r.Form["file[]"], r.Form["rule_group[]"]
 	without := r.FormValue("exclude_alerts") == "true"
-	list, err := a.active()
+	list, err := a.active(ctx)
 	if err != nil {
 		return answer{}, err
 	}

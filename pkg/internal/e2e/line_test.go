@@ -46,7 +46,7 @@ func newLine(t *testing.T, rules string) *line {
 	pty := filepath.Join(l.dir, "ttyBUS1")
 	l.write("hub.yaml", fmt.Sprintf(`
 data_dir: ./hub
-http: {listen: %q}
+http: {listen: %q, auth: off}
 mqtt: {listen: %q}
 clock: {require_sync: false}
 ingest: {checkpoint_every: 300ms}

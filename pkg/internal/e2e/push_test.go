@@ -25,7 +25,7 @@ func TestWhatAKilledHubSaidItTookStandsInTheStoreOnce(t *testing.T) {
 	hub := "http://" + address
 	for name, text := range map[string]string{
 		"hub.yaml": fmt.Sprintf(`
-http: {listen: %q}
+http: {listen: %q, auth: off}
 mqtt: {listen: %q}
 clock: {require_sync: false}
 ingest: {checkpoint_every: 300ms}

@@ -102,7 +102,7 @@ type strangerHub struct {
 func (h *strangerHub) run(durable time.Duration) {
 	h.t.Helper()
 	for name, text := range map[string]string{
-		"hub.yaml": fmt.Sprintf("data_dir: ./hub\nhttp: {listen: %q}\nmqtt: {listen: %q}\nclock: {require_sync: false}\n"+
+		"hub.yaml": fmt.Sprintf("data_dir: ./hub\nhttp: {listen: %q, auth: off}\nmqtt: {listen: %q}\nclock: {require_sync: false}\n"+
 			"ingest: {checkpoint_every: %v}\nsites: ./sites.yaml\n", strings.TrimPrefix(h.http, "http://"), h.mqtt, durable),
 		"sites.yaml": "sites:\n  - {id: \"24848\", name: {vi: Xã Lạc Dương, en: Lac Duong commune}, lat: 12.1288, lon: 108.596}\n",
 	} {

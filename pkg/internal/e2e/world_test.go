@@ -70,7 +70,7 @@ func newWorld(t *testing.T, seed uint64) *world {
 	w.hubTmpfs = mountSmall(t, filepath.Join(w.dir, "hub"), 256<<20)
 	w.write("hub.yaml", fmt.Sprintf(`
 data_dir: ./hub/data
-http: {listen: %q}
+http: {listen: %q, auth: off}
 mqtt: {listen: %q}
 store: {min_free: 4MiB}
 clock: {require_sync: false}
@@ -91,7 +91,7 @@ edge: {id: %s, site: "24848"}
 data_dir: ./%s/data
 hub: {url: "mqtt://%s", insecure: true, send_every: 200ms, heartbeat: 1s}
 buffer: {commit_every: 400ms}
-http: {listen: %q}
+http: {listen: %q, auth: off}
 connections:
   - {id: cabinet, modbus: {transport: tcp, address: %q, timeout: 300ms}}
   - {id: local, mqtt: {url: "tcp://%s"}}
