@@ -127,9 +127,15 @@ func TestTheHubsMachineIsLostAndANewOneGoesOnFromTheBackup(t *testing.T) {
 	t.Log(out)
 	l.startHub()
 	l.eventually(30*time.Second, "the edge sends again", func() bool {
-		return len(l.entries()) > 0 && l.onTimeOf("air", "pm2_5") != nil && l.entries()[len(l.entries())-1].Alert.Onset.Equal(last.Alert.Onset)
+		again := l.entries()
+		return len(again) > 0 && again[len(again)-1].Alert.ID == last.Alert.ID
 	})
 	level(20)
+	l.eventually(20*time.Second, "all alerts have cleared", func() bool {
+		var list struct{ Items []alert.Alert }
+		l.get("/api/v1/alerts?state=active", &list)
+		return len(list.Items) == 0
+	})
 	accepted := l.handOver()
 	onTime, late := l.stored()
 	compareStored(t, accepted, onTime, late, 0)

@@ -1,0 +1,314 @@
+package local
+
+import (
+	"bytes"
+	"compress/gzip"
+	"context"
+	"encoding/csv"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"testing"
+	"time"
+
+	"github.com/klauspost/compress/snappy"
+	"github.com/prometheus/prometheus/prompb"
+
+	"github.com/langbiang/langbiang/pkg/api/promapi"
+	"github.com/langbiang/langbiang/pkg/internal/testutil"
+	"github.com/langbiang/langbiang/pkg/telemetry"
+	"github.com/langbiang/langbiang/pkg/tsdb"
+	"github.com/langbiang/langbiang/pkg/tsdb/history"
+	"github.com/langbiang/langbiang/pkg/tsdb/tsdbtest"
+)
+
+// traces are the columns of real measurements that the wire's benchmarks have, too.
+func traces(b *testing.B) (columns [][]float64) {
+	b.Helper()
+	f, err := os.Open("../../wire/testdata/traces.csv.gz")
+	check(b, err)
+	defer func() { _ = f.Close() }()
+	z, err := gzip.NewReader(f)
+	check(b, err)
+	rows, err := csv.NewReader(z).ReadAll()
+	check(b, err)
+	columns = make([][]float64, len(rows[0]))
+	for _, row := range rows[1:] {
+		for c, cell := range row {
+			if v, err := strconv.ParseFloat(cell, 64); err == nil {
+				columns[c] = append(columns[c], v)
+			}
+		}
+	}
+	return columns
+}
+
+// BenchmarkBytesOnDisk measures what a sample of real traces takes after compaction,
+// index included: a row of the traces each second, to the second and with the jitter
+// of polling; and each value repeated for ten seconds, as by a sensor that measures
+// more slowly than it is polled. It fills 12 hours; b.N is ignored.
+func BenchmarkBytesOnDisk(b *testing.B) {
+	for _, c := range []struct {
+		name   string
+		jitter int
+		repeat int
+	}{{"to the second", 0, 1}, {"with jitter", 7, 1}, {"sensor of ten seconds", 0, 10}} {
+		b.Run(c.name, func(b *testing.B) { benchmarkBytes(b, c.jitter, c.repeat) })
+	}
+}
+
+func benchmarkBytes(b *testing.B, jitter, repeat int) {
+	const rows = 12 * 3600
+	s := mustOpen(b, b.TempDir(), func(o *Options) { o.SegmentSize = 0 })
+	columns := traces(b)
+	app := s.Appender()
+	refs := make([]uint64, len(columns))
+	for i := range rows {
+		for c, values := range columns {
+			at := t0 + int64(i)*1000
+			if jitter > 0 {
+				at += int64((i*7919 + c*104729) % jitter)
+			}
+			ref, err := app.Append(refs[c], tsdbtest.Labels("trace", strconv.Itoa(c)), at, values[i/repeat%len(values)])
+			check(b, err)
+			refs[c] = ref
+		}
+		if i%600 == 599 {
+			check(b, app.Commit())
+		}
+	}
+	check(b, app.Commit())
+	check(b, s.db.Compact(context.Background()))
+	var samples uint64
+	for _, block := range s.db.Blocks() {
+		samples += block.Meta().Stats.NumSamples
+	}
+	b.ReportMetric(float64(s.Stats().BlockBytes)/float64(samples), "B/sample")
+	b.ReportMetric(0, "ns/op")
+}
+
+// BenchmarkQueryBeside asks the same queries of this store's API, and of Prometheus
+// and VictoriaMetrics where they are installed, over the same samples: 24 hours of
+// series at 1 Hz.
+func BenchmarkQueryBeside(b *testing.B) {
+	const n, count = 24 * 3600, 20
+	end := time.Now().Truncate(time.Hour).Add(-30 * time.Minute).UnixMilli()
+	at := func(i int) int64 { return end - int64(n-1-i)*1000 }
+	values := readings()
+	var series []telemetry.Labels
+	for i := range count {
+		series = append(series, tsdbtest.Labels("air_temperature", strconv.Itoa(i)))
+	}
+	queries := []struct{ name, expr, step string }{
+		{"24h of a series at 1m", `air_temperature{point="7"}`, "60"},
+		{"24h mean of 5m of a series", `avg_over_time(air_temperature{point="7"}[5m])`, "300"},
+		{"24h max of 20 series at 5m", `max by (site) (max_over_time(air_temperature[5m]))`, "300"},
+	}
+	own := func(b *testing.B) string {
+		s := mustOpen(b, b.TempDir(), func(o *Options) { o.SegmentSize = 0; o.Now = nil })
+		app := s.Appender()
+		for _, lset := range series {
+			var ref uint64
+			for i := range n {
+				var err error
+				ref, err = app.Append(ref, lset, at(i), values[i%len(values)])
+				check(b, err)
+			}
+			check(b, app.Commit())
+		}
+		check(b, s.db.Compact(context.Background()))
+		handler, err := promapi.New(promapi.Options{Queryable: s.Queryable()})
+		check(b, err)
+		server := httptest.NewServer(handler)
+		b.Cleanup(server.Close)
+		return server.URL
+	}
+	for _, o := range []struct {
+		name  string
+		start func(b *testing.B) string
+	}{
+		{"langbiang", own},
+		{"prometheus", func(b *testing.B) string { return startPrometheus(b, series, at, values, n) }},
+		{"victoria-metrics", func(b *testing.B) string { return startVictoria(b, series, at, values, n) }},
+	} {
+		b.Run(o.name, func(b *testing.B) {
+			address := o.start(b)
+			if address == "" {
+				return
+			}
+			for _, q := range queries {
+				b.Run(q.name, func(b *testing.B) {
+					ask := address + "/api/v1/query_range?nocache=1&" + url.Values{
+						"query": {q.expr}, "step": {q.step}, "start": {seconds(at(0))}, "end": {seconds(end)},
+					}.Encode()
+					points := 0
+					b.ResetTimer()
+					for range b.N {
+						points = pointsOf(b, ask)
+					}
+					b.ReportMetric(float64(b.Elapsed().Microseconds())/1000/float64(b.N), "ms")
+					b.ReportMetric(float64(points), "points")
+				})
+			}
+		})
+	}
+}
+
+func seconds(ms int64) string { return strconv.FormatFloat(float64(ms)/1000, 'f', 3, 64) }
+
+func pointsOf(b *testing.B, address string) (n int) {
+	b.Helper()
+	resp, err := http.Get(address)
+	check(b, err)
+	defer func() { _ = resp.Body.Close() }()
+	var answer struct {
+		Status string
+		Data   struct {
+			Result []struct{ Values []json.RawMessage }
+		}
+	}
+	body, err := io.ReadAll(resp.Body)
+	check(b, err)
+	if err := json.Unmarshal(body, &answer); err != nil || answer.Status != "success" {
+		b.Fatalf("%s: %s %.300s", address, resp.Status, body)
+	}
+	for _, r := range answer.Data.Result {
+		n += len(r.Values)
+	}
+	return n
+}
+
+// startOther starts a server and waits until it answers at path; "" when it is not
+// installed.
+func startOther(b *testing.B, program, address, path string, args ...string) string {
+	b.Helper()
+	name, err := exec.LookPath(program)
+	if err != nil {
+		b.Logf("no row for %s: it is not installed", program)
+		return ""
+	}
+	cmd := exec.Command(name, args...)
+	var out bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &out
+	check(b, cmd.Start())
+	b.Cleanup(func() {
+		_ = cmd.Process.Kill() // it may have ended
+		_ = cmd.Wait()
+		http.DefaultClient.CloseIdleConnections()
+	})
+	testutil.Eventually(b, 30*time.Second, program+" answers", func() bool {
+		resp, err := http.Get("http://" + address + path)
+		if err != nil {
+			return false
+		}
+		_ = resp.Body.Close()
+		return resp.StatusCode == http.StatusOK
+	})
+	return "http://" + address
+}
+
+// startPrometheus gives Prometheus the samples by remote write.
+func startPrometheus(b *testing.B, series []telemetry.Labels, at func(int) int64, values []float64, n int) string {
+	dir, address := b.TempDir(), testutil.FreeAddress(b)
+	config := filepath.Join(dir, "prometheus.yml")
+	check(b, os.WriteFile(config, []byte("global: {}\n"), 0o600))
+	base := startOther(b, "prometheus", address, "/-/ready", "--config.file", config, "--storage.tsdb.path", filepath.Join(dir, "data"),
+		"--web.listen-address", address, "--web.enable-remote-write-receiver")
+	if base == "" {
+		return ""
+	}
+	// All series advance together: what is far behind the newest sample it refuses.
+	const piece = 2000
+	for from := 0; from < n; from += piece {
+		var req prompb.WriteRequest
+		for _, lset := range series {
+			var ts prompb.TimeSeries
+			for _, l := range lset {
+				ts.Labels = append(ts.Labels, prompb.Label{Name: l.Name, Value: l.Value})
+			}
+			for i := from; i < min(n, from+piece); i++ {
+				ts.Samples = append(ts.Samples, prompb.Sample{Timestamp: at(i), Value: values[i%len(values)]})
+			}
+			req.Timeseries = append(req.Timeseries, ts)
+		}
+		raw, err := req.Marshal()
+		check(b, err)
+		resp, err := http.Post(base+"/api/v1/write", "application/x-protobuf", bytes.NewReader(snappy.Encode(nil, raw)))
+		check(b, err)
+		body, err := io.ReadAll(resp.Body)
+		check(b, err)
+		_ = resp.Body.Close()
+		if resp.StatusCode/100 != 2 {
+			b.Fatalf("remote write: %s %s", resp.Status, body)
+		}
+	}
+	return base
+}
+
+// startVictoria gives VictoriaMetrics the samples by line protocol.
+func startVictoria(b *testing.B, series []telemetry.Labels, at func(int) int64, values []float64, n int) string {
+	dir, address := b.TempDir(), testutil.FreeAddress(b)
+	base := startOther(b, "victoria-metrics", address, "/health", "-storageDataPath", dir, "-httpListenAddr", address, "-influxSkipSingleField", "-retentionPeriod", "100y", "-search.latencyOffset=1s")
+	if base == "" {
+		return ""
+	}
+	for _, lset := range series {
+		var body bytes.Buffer
+		for i := range n {
+			fmt.Fprintf(&body, "%s,device=%s,edge=%s,point=%s,site=%s value=%g %d\n", lset.Get(tsdb.NameLabel), lset.Get("device"), lset.Get("edge"), lset.Get("point"), lset.Get("site"), values[i%len(values)], at(i))
+		}
+		resp, err := http.Post(base+"/api/v2/write?precision=ms", "text/plain", &body)
+		check(b, err)
+		_ = resp.Body.Close()
+		if resp.StatusCode/100 != 2 {
+			b.Fatalf("write: %s", resp.Status)
+		}
+	}
+	resp, err := http.Get(base + "/internal/force_flush")
+	check(b, err)
+	_ = resp.Body.Close()
+	return base
+}
+
+// BenchmarkLongHistory computes a day of 200 series at 1 Hz, and asks a year of
+// hours and a month of five minutes; b.N is ignored by the first.
+func BenchmarkLongHistory(b *testing.B) {
+	const count = 200
+	s := mustOpen(b, b.TempDir(), func(o *Options) {
+		o.SegmentSize = 0
+		o.Now = func() int64 { return t0 + day + 2*hour }
+		o.Long = &history.Options{Duty: 1}
+	})
+	s.stop()
+	<-s.done
+	app := s.Appender()
+	values := readings()
+	for c := range count {
+		lset := tsdbtest.Labels("air_temperature", strconv.Itoa(c))
+		var ref uint64
+		for i := range int(day / 1000) {
+			var err error
+			ref, err = app.Append(ref, lset, t0+1+int64(i)*1000, values[(i+c)%len(values)])
+			check(b, err)
+		}
+		check(b, app.Commit())
+	}
+	check(b, s.db.Compact(context.Background()))
+	start := time.Now()
+	check(b, s.long.Catch(context.Background(), samples{s}))
+	took := time.Since(start)
+	st := s.long.Stats()
+	if st.Sets != 1 {
+		b.Fatalf("%+v", st)
+	}
+	b.ReportMetric(float64(count*day/1000)/took.Seconds()/1e6, "Msamples/s")
+	b.ReportMetric(float64(st.Bytes)/float64(count*288), "B/bucket")
+	b.ReportMetric(0, "ns/op")
+}
