@@ -2,7 +2,7 @@
 # What the interoperability tests need from Debian: servers that were not written
 # here. Installs what is missing when it may; says what to do otherwise.
 set -eu
-packages="mosquitto victoria-metrics prometheus python3-pymodbus python3-serial python3-serial-asyncio python3-gi gir1.2-gst-rtsp-server-1.0 gstreamer1.0-plugins-base gstreamer1.0-plugins-good gstreamer1.0-plugins-ugly"
+packages="mosquitto prometheus-alertmanager curl victoria-metrics prometheus python3-pymodbus python3-serial python3-serial-asyncio python3-gi gir1.2-gst-rtsp-server-1.0 gstreamer1.0-plugins-base gstreamer1.0-plugins-good gstreamer1.0-plugins-ugly"
 missing=""
 for p in $packages; do
 	dpkg-query -W -f '${Status}' "$p" 2>/dev/null | grep -q 'ok installed' || missing="$missing $p"

@@ -1,0 +1,14 @@
+#!/bin/sh
+# Print every alert of a Langbiang hub, and miss none, with curl and a long poll.
+#
+#	alerts.sh http://127.0.0.1:8080 alerts.position
+hub=$1 file=$2
+while :; do
+	after=$(cat "$file" 2>/dev/null || echo 0)
+	if curl -sSf -m 60 -D "$file.head" -o "$file.page" "$hub/api/v1/alerts/events?after=$after&wait=30s"; then
+		cat "$file.page" # one event to a line
+		tr -d '\r' <"$file.head" | sed -n 's/^[Ll]angbiang-[Pp]osition: //p' >"$file.new" && mv "$file.new" "$file"
+	else
+		sleep 2
+	fi
+done
