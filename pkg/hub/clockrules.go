@@ -3,6 +3,7 @@ package hub
 import (
 	"context"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -10,7 +11,6 @@ import (
 	"github.com/langbiang/langbiang/pkg/api/promapi"
 	"github.com/langbiang/langbiang/pkg/ledger"
 	"github.com/langbiang/langbiang/pkg/rules"
-	"github.com/langbiang/langbiang/pkg/telemetry"
 )
 
 // severalPatience is how long rules of kind several wait for an edge that does not
@@ -84,7 +84,6 @@ func (h *Hub) judgeByClock() error {
 func (h *Hub) settle(ctx context.Context) error {
 	var wg sync.WaitGroup
 	defer wg.Wait()
-	known := knownSeries{hub: h}
 	tick := time.NewTicker(time.Second)
 	defer tick.Stop()
 	for {
@@ -99,7 +98,7 @@ func (h *Hub) settle(ctx context.Context) error {
 				}
 				seen = append(seen, rules.Seen{Edge: e.Edge, Site: e.Site, Last: last})
 			}
-			h.clock.Look(now, seen, func(quantities []string) []rules.Reported { return known.of(ctx, quantities, now) })
+			h.clock.Look(now, seen, h.reported)
 			h.evaluate(ctx, now, &wg)
 			if err := h.suppress(now); err != nil {
 				return err
@@ -110,27 +109,12 @@ func (h *Hub) settle(ctx context.Context) error {
 	}
 }
 
-// knownSeries are the series that rules of kind fewer count: those that edges have
-// named, and until an edge is heard after a start, those that the store has of it.
-type knownSeries struct {
-	hub    *Hub
-	stored map[string][]rules.Reported // by quantity
-}
-
-// storedWithin is how far back the store is asked for series of edges that have not
-// been heard since the start.
-const storedWithin = 24 * time.Hour
-
-func (k *knownSeries) of(ctx context.Context, quantities []string, now time.Time) (out []rules.Reported) {
-	wanted := map[string]bool{}
-	for _, q := range quantities {
-		wanted[q] = true
-	}
-	heard := map[string]bool{}
-	for _, e := range k.hub.ingest.Edges() {
-		for _, s := range k.hub.ingest.Series(e.Edge) {
-			heard[e.Edge] = true
-			if !wanted[s.Quantity] {
+// reported are the series of the quantities that edges have named, also of edges that
+// have not been heard since the start: the checkpoint has them.
+func (h *Hub) reported(quantities []string) (out []rules.Reported) {
+	for _, e := range h.ingest.Edges() {
+		for _, s := range h.ingest.Series(e.Edge) {
+			if !slices.Contains(quantities, s.Quantity) {
 				continue
 			}
 			r := rules.Reported{BoundSeries: s.BoundSeries}
@@ -140,50 +124,5 @@ func (k *knownSeries) of(ctx context.Context, quantities []string, now time.Time
 			out = append(out, r)
 		}
 	}
-	for _, q := range quantities {
-		for _, r := range k.inStore(ctx, q, now) {
-			if !heard[r.Edge] {
-				out = append(out, r)
-			}
-		}
-	}
-	return out
-}
-
-// inStore asks the store once for each quantity.
-func (k *knownSeries) inStore(ctx context.Context, quantity string, now time.Time) []rules.Reported {
-	if list, ok := k.stored[quantity]; ok {
-		return list
-	}
-	if k.stored == nil {
-		k.stored = map[string][]rules.Reported{}
-	}
-	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
-	defer cancel()
-	const most = 100_000
-	list, err := promapi.NewEvaluator(k.hub.store.Queryable(), k.hub.logger).Evaluate(ctx, fmt.Sprintf("last_over_time(%s[%ds])", quantity, int(storedWithin.Seconds())), now, most)
-	if err != nil {
-		k.hub.logger.Warn("series of edges that have not been heard cannot be found; rules of kind fewer do without them", "quantity", quantity, "err", err)
-	}
-	var out []rules.Reported
-	for _, s := range list {
-		b := telemetry.BoundSeries{Quantity: quantity}
-		for _, l := range s.Labels {
-			switch l.Name {
-			case telemetry.LabelSite:
-				b.Site = l.Value
-			case telemetry.LabelEdge:
-				b.Edge = l.Value
-			case telemetry.LabelDevice:
-				b.Device = l.Value
-			case telemetry.LabelPoint:
-				b.Point = l.Value
-			default:
-				b.Labels = append(b.Labels, l)
-			}
-		}
-		out = append(out, rules.Reported{BoundSeries: b})
-	}
-	k.stored[quantity] = out
 	return out
 }

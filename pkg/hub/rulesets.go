@@ -243,7 +243,11 @@ func (a ruleAdmin) Fire(f api.Fire) (alert.Entry, error) {
 	if err != nil {
 		return alert.Entry{}, err
 	}
-	if !slices.Contains(set.Matches(s), rule.ID) {
+	switch {
+	case rule.Kind == rules.EdgeOffline:
+		s.Device, s.Point, s.Quantity, s.Unit = "", "", alert.QuantitySilence, "s"
+	case rule.Kind == rules.Expression || rule.Kind == rules.Several: // of whatever the result has
+	case !slices.Contains(set.Matches(s), rule.ID):
 		return alert.Entry{}, refused(alert.Invalid, "name a series that it watches", "the rule %s does not watch %s", rule.ID, f.Series)
 	}
 	level := rules.LevelInfo{Severity: alert.Warning}

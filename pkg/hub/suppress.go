@@ -119,7 +119,7 @@ func (h *Hub) suppress(now time.Time) error {
 			_, err = h.ledger.EndOwnHold(holdPrefix+edge, "the edge is back")
 		case upTo != alert.None:
 			_, err = h.ledger.PutHold(alert.Hold{
-				ID: holdPrefix + edge, Kind: alert.HoldEdgeOffline, Edge: edge, UpTo: upTo, Until: now.Add(alert.MaxHold - 24*time.Hour), Why: "the edge is offline",
+				ID: holdPrefix + edge, Kind: alert.HoldEdgeOffline, Edge: edge, UpTo: upTo, Until: now.Add(alert.MaxHold - 24*time.Hour).Truncate(time.Second), Why: "the edge is offline",
 			})
 		}
 		var refused *alert.Refusal

@@ -31,7 +31,7 @@ var (
 func (r *rule) fallback(l *language) string {
 	in := map[bool][2]string{
 		true:  {"tại {{.Device}}, {{.Site.Name}}", "at {{.Device}}, {{.Site.Name}}"},
-		false: {"tại {{.Group}}", "at {{.Group}}"},
+		false: {"tại {{if .Site.Name}}{{.Site.Name}}{{else}}{{.Group}}{{end}}", "at {{if .Site.Name}}{{.Site.Name}}{{else}}{{.Group}}{{end}}"},
 	}[r.kind != Several && r.kind != Fewer]
 	switch r.kind {
 	case NoData:
@@ -45,7 +45,8 @@ func (r *rule) fallback(l *language) string {
 	case Fewer:
 		return l.of("Chỉ còn {{.Value}} nơi có số liệu {{.Quantity}} "+in[0]+" (cần {{.Limit}})", "Only {{.Value}} report {{.Quantity}} "+in[1]+" (of {{.Limit}} needed)")
 	case Expression:
-		return l.of("{{.Rule}} tại {{.Site.Name}} {{.Device}}: {{.Value}} {{.Unit}} (ngưỡng {{.Limit}})", "{{.Rule}} at {{.Site.Name}} {{.Device}}: {{.Value}} {{.Unit}} (limit {{.Limit}})")
+		where := "{{.Title}}{{if .Device}}, {{.Device}}{{end}}{{if .Site.Name}}, {{.Site.Name}}{{end}}: {{.Value}}{{if .Unit}} {{.Unit}}{{end}}"
+		return l.of(where+" (ngưỡng {{.Limit}})", where+" (limit {{.Limit}})")
 	case EdgeOffline:
 		return l.of("Gateway {{.Edge}} tại {{.Site.Name}} mất kết nối {{.Value}}", "Gateway {{.Edge}} at {{.Site.Name}} has been offline for {{.Value}}")
 	case Index:
@@ -67,13 +68,13 @@ func (l *language) of(inVI, inEN string) string {
 type messageData struct {
 	Site struct{ ID, Name string }
 	Edge, Device, Point,
-	Quantity, Rule, Severity, Level, Group,
+	Quantity, Rule, Title, Severity, Level, Group,
 	Value, Last, Peak, Limit, Unit string
 	Labels map[string]string
 }
 
 var messageFields = []string{
-	"Site.Name", "Site.ID", "Edge", "Device", "Point", "Quantity", "Rule", "Severity", "Level", "Group", "Value", "Last", "Peak", "Limit", "Unit", "Labels",
+	"Site.Name", "Site.ID", "Edge", "Device", "Point", "Quantity", "Rule", "Title", "Severity", "Level", "Group", "Value", "Last", "Peak", "Limit", "Unit", "Labels",
 }
 
 // message is a compiled template in one language.
@@ -185,7 +186,7 @@ func checkField(n *parse.FieldNode, fault func(msg, hint string)) {
 
 func sampleData(r *rule, q telemetry.Quantity, lang *language) *messageData {
 	d := &messageData{
-		Edge: "edge-01", Device: "device-01", Point: "point", Quantity: q.Label.In("en"), Rule: r.id, Severity: lang.severities[2],
+		Edge: "edge-01", Device: "device-01", Point: "point", Quantity: q.Label.In("en"), Rule: r.id, Title: r.id, Severity: lang.severities[2],
 		Value: lang.number(1234.5, q.Decimals), Last: lang.number(1234.5, q.Decimals), Peak: lang.number(-1234.5, q.Decimals),
 		Limit: lang.limit(1000), Unit: telemetry.UnitSymbol(r.judgedUnit(q.Unit)), Level: "II", Group: "24848",
 	}

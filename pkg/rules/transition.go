@@ -104,6 +104,9 @@ func (r *rule) write(m *message, a *alert.Alert, s *series, l *level, lang strin
 	case r.kind == Several, r.kind == Fewer:
 		d.Value, d.Peak = m.lang.number(a.Value, 0), m.lang.number(a.Peak, 0)
 	}
+	if d.Title = r.title.In(lang); d.Title == "" {
+		d.Title = r.id
+	}
 	if l.name != nil {
 		d.Level = l.name.Name.In(lang)
 	}
