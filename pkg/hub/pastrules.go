@@ -9,6 +9,7 @@ import (
 
 	"github.com/langbiang/langbiang/pkg/alert"
 	"github.com/langbiang/langbiang/pkg/api"
+	"github.com/langbiang/langbiang/pkg/api/promapi"
 	"github.com/langbiang/langbiang/pkg/ingest"
 	"github.com/langbiang/langbiang/pkg/rules"
 	"github.com/langbiang/langbiang/pkg/telemetry"
@@ -19,6 +20,7 @@ import (
 const (
 	maxPastReadings = 3_000_000 // over all series
 	maxPastSeries   = 200
+	maxPastSteps    = 20_000 // of an expression
 	maxPastEpisodes = 500 // listed of each limit
 	pastColumns     = 900 // of each series' plot
 )
@@ -41,11 +43,20 @@ func (p *pastRules) Backtest(ctx context.Context, b api.Backtest) (api.BacktestR
 	if err != nil {
 		return out, err
 	}
-	if info.Kind == rules.Several {
+	switch info.Kind {
+	case rules.Several:
 		return out, refused(alert.Invalid, "try the rules of its members", "rule %s watches alerts, not readings", b.Rule)
+	case rules.Fewer, rules.EdgeOffline:
+		return out, refused(alert.Invalid, "nothing keeps that", "rule %s is judged by when the hub heard something", b.Rule)
 	}
 	set = set.Only(b.Rule)
-	histories, err := p.histories(ctx, set, b.From, b.To)
+	var histories []rules.History
+	var found []rules.Found
+	if info.Kind == rules.Expression {
+		found, err = p.evaluate(ctx, info, b.From, b.To)
+	} else {
+		histories, err = p.histories(ctx, set, b.From, b.To)
+	}
 	if err != nil {
 		return out, err
 	}
@@ -56,7 +67,12 @@ func (p *pastRules) Backtest(ctx context.Context, b api.Backtest) (api.BacktestR
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		list := rules.Backtest(s, histories, b.To.UnixMilli())
+		var list []rules.Episode
+		if info.Kind == rules.Expression {
+			list = rules.BacktestResults(s, b.Rule, found)
+		} else {
+			list = rules.Backtest(s, histories, b.To.UnixMilli())
+		}
 		sum := rules.Summarize(list, b.From, b.To)
 		r := api.BacktestLimit{
 			Limit: limit, Episodes: sum.Episodes, PerWeek: sum.PerWeek, Standing: sum.Standing.Seconds(), Share: sum.Share,
@@ -87,6 +103,18 @@ func (p *pastRules) Backtest(ctx context.Context, b api.Backtest) (api.BacktestR
 		}
 	}
 	return out, nil
+}
+
+// evaluate asks the store for the results of an expression at every step of the time.
+func (p *pastRules) evaluate(ctx context.Context, info *rules.RuleInfo, from, to time.Time) ([]rules.Found, error) {
+	if n := to.Sub(from) / info.Every; n > maxPastSteps {
+		return nil, refused(alert.Invalid, "choose a shorter time, or use langbiang-hub rules backtest", "the expression has %d steps in that time; at most %d are tried here", n, maxPastSteps)
+	}
+	found, err := rules.EvaluateAll(ctx, querier{promapi.NewEvaluator(p.h.store.Queryable(), p.h.logger)}, info, from, to)
+	if err != nil && ctx.Err() == nil {
+		return nil, refused(alert.Invalid, "see what it says at /api/v1/rules", "%v", err)
+	}
+	return found, err
 }
 
 // histories reads what the rule watches, day by day, so that the bound is met
