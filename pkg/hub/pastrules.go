@@ -21,8 +21,8 @@ const (
 	maxPastReadings = 3_000_000 // over all series
 	maxPastSeries   = 200
 	maxPastSteps    = 20_000 // of an expression
-	maxPastEpisodes = 500 // listed of each limit
-	pastColumns     = 900 // of each series' plot
+	maxPastEpisodes = 500    // listed of each limit
+	pastColumns     = 900    // of each series' plot
 )
 
 // pastRules tries rules on the readings of the hub's own store, one at a time: the
