@@ -41,9 +41,16 @@ func directEnv(r *directReading) driver.Env {
 // readDirectly reads the devices until each has said all it has or does not
 // answer, at most for limit.
 func readDirectly(ctx context.Context, plan *Plan, devices []*driver.Device, limit time.Duration) (*directReading, error) {
-	r := newDirectReading(devices)
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
+	return follow(ctx, plan, devices, (*directReading).complete)
+}
+
+// follow reads the devices until enough says so or ctx ends. It is asked whenever
+// something was read, on one goroutine.
+func follow(ctx context.Context, plan *Plan, devices []*driver.Device, enough func(*directReading) bool) (*directReading, error) {
+	r := newDirectReading(devices)
+	ctx, cancel := context.WithCancel(ctx)
 	var running sync.WaitGroup
 	defer running.Wait()
 	defer cancel()
@@ -68,7 +75,7 @@ func readDirectly(ctx context.Context, plan *Plan, devices []*driver.Device, lim
 			}
 		})
 	}
-	for !r.complete() {
+	for !enough(r) {
 		select {
 		case <-r.changed:
 		case err := <-failed:

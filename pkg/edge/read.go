@@ -30,13 +30,7 @@ func look(ctx context.Context, plan *Plan, only string, limit time.Duration) (st
 	if !errors.Is(err, errNotRunning) {
 		return s, err
 	}
-	var devices []*driver.Device
-	for _, d := range plan.Devices {
-		if only == "" || d.ID == only {
-			devices = append(devices, d)
-		}
-	}
-	r, err := readDirectly(ctx, plan, devices, limit)
+	r, err := readDirectly(ctx, plan, plan.chosen(only), limit)
 	if err != nil {
 		return s, err
 	}
@@ -87,10 +81,11 @@ func readCommand() settings.Command[*Plan] {
 			if err := printReadings(c.Stdout, &s, s.now()); err != nil || !watch {
 				return err
 			}
+			w := newWatched(c.Stdout, device, point, &s)
 			if s.Agent == nil {
-				return settings.Usagef("--watch needs a running agent; this reading was made without one")
+				return w.direct(ctx, plan)
 			}
-			return watchReadings(ctx, c.Stdout, plan, &s, device, point)
+			return w.agent(ctx, plan)
 		},
 	}
 }
@@ -189,27 +184,49 @@ func age(t, now time.Time) string {
 // watchEvery is how often a watched agent is asked.
 const watchEvery = 500 * time.Millisecond
 
-// watchReadings prints a line for every point that has a newer reading.
-func watchReadings(ctx context.Context, w io.Writer, plan *Plan, before *status, device, point string) error {
-	seen := map[string]time.Time{}
-	note := func(s *status, show func(d *deviceStatus, p *pointStatus) error) error {
-		for i := range s.Devices {
-			for j := range s.Devices[i].Points {
-				d, p := &s.Devices[i], &s.Devices[i].Points[j]
-				key := d.ID + "/" + p.ID
-				if p.Time.After(seen[key]) {
-					seen[key] = p.Time
-					if err := show(d, p); err != nil {
-						return err
-					}
+// watched prints a line for every point that has a newer reading.
+type watched struct {
+	out           io.Writer
+	device, point string
+	seen          map[string]time.Time
+}
+
+// newWatched takes what was shown already.
+func newWatched(out io.Writer, device, point string, shown *status) *watched {
+	w := &watched{out: out, device: device, point: point, seen: map[string]time.Time{}}
+	w.each(shown, func(*deviceStatus, *pointStatus) error { return nil }) //nolint:errcheck // it is nil
+	return w
+}
+
+func (w *watched) each(s *status, show func(d *deviceStatus, p *pointStatus) error) error {
+	for i := range s.Devices {
+		for j := range s.Devices[i].Points {
+			d, p := &s.Devices[i], &s.Devices[i].Points[j]
+			key := d.ID + "/" + p.ID
+			if p.Time.After(w.seen[key]) {
+				w.seen[key] = p.Time
+				if err := show(d, p); err != nil {
+					return err
 				}
 			}
 		}
-		return nil
 	}
-	if err := note(before, func(*deviceStatus, *pointStatus) error { return nil }); err != nil {
+	return nil
+}
+
+// print prints what is new.
+func (w *watched) print(s *status) error {
+	if err := narrow(s, w.device, w.point); err != nil {
 		return err
 	}
+	return w.each(s, func(d *deviceStatus, p *pointStatus) error {
+		_, err := fmt.Fprintf(w.out, "%s  %s %s  %s %s  %s\n", p.Time.Format("15:04:05.000"), d.ID, p.ID, p.shown(), telemetry.UnitSymbol(p.Unit), p.Quality)
+		return err
+	})
+}
+
+// agent watches a running agent until ctx ends.
+func (w *watched) agent(ctx context.Context, plan *Plan) error {
 	tick := time.NewTicker(watchEvery)
 	defer tick.Stop()
 	for {
@@ -219,24 +236,39 @@ func watchReadings(ctx context.Context, w io.Writer, plan *Plan, before *status,
 		case <-tick.C:
 		}
 		var s status
-		err := ask(ctx, plan.Config.DataDir, "/status", url.Values{"device": {device}}, &s)
+		err := ask(ctx, plan.Config.DataDir, "/status", url.Values{"device": {w.device}}, &s)
 		if ctx.Err() != nil {
 			return nil
 		}
-		if err != nil {
-			return err
+		if err == nil {
+			err = w.print(&s)
 		}
-		if err := narrow(&s, device, point); err != nil {
-			return err
-		}
-		err = note(&s, func(d *deviceStatus, p *pointStatus) error {
-			_, err := fmt.Fprintf(w, "%s  %s %s  %s %s  %s\n", p.Time.Format("15:04:05.000"), d.ID, p.ID, p.shown(), telemetry.UnitSymbol(p.Unit), p.Quality)
-			return err
-		})
 		if err != nil {
 			return err
 		}
 	}
+}
+
+// direct reads the devices themselves until ctx ends.
+func (w *watched) direct(ctx context.Context, plan *Plan) error {
+	var failed error
+	_, err := follow(ctx, plan, plan.chosen(w.device), func(r *directReading) bool {
+		var s status
+		_, s.Devices = describeDevices(plan, r, w.device)
+		failed = w.print(&s)
+		return failed != nil
+	})
+	return errors.Join(err, failed)
+}
+
+// chosen are the devices of the plan, or the one that is named.
+func (p *Plan) chosen(only string) (devices []*driver.Device) {
+	for _, d := range p.Devices {
+		if only == "" || d.ID == only {
+			devices = append(devices, d)
+		}
+	}
+	return devices
 }
 
 func statusCommand() settings.Command[*Plan] {

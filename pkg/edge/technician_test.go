@@ -68,6 +68,15 @@ func TestReadWithoutAnAgentAsksTheDevicesThemselves(t *testing.T) {
 		"tank level 1.83 m good", "pit level 0.52 m good", "pit battery - V bad: exception",
 		"gone does not answer: unit 9 does not answer (asked for holding 4, timeout 50ms)",
 		"far does not answer: cannot reach 127.0.0.1:1: connection refused, nothing listens there")
+	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+	defer cancel()
+	var watched lockedText
+	if code := Main(ctx, "test", []string{"read", "tank", "--watch", "--config", filepath.Join(dir, "edge.yaml")}, &watched, &watched); code != 0 {
+		t.Errorf("watch without an agent: exit %d\n%s", code, watched.String())
+	}
+	if n := strings.Count(strings.Join(strings.Fields(watched.String()), " "), "tank level 1.83 m good"); n < 4 {
+		t.Errorf("watched %d values without an agent:\n%s", n, watched.String())
+	}
 	if code, out, _ := command(t, dir, "read", "pit", "level"); code != 0 || strings.Contains(out, "battery") || !strings.Contains(out, "0.52") {
 		t.Errorf("one point: exit %d\n%s", code, out)
 	}
@@ -80,7 +89,6 @@ func TestAMistypedNameIsAnsweredWithTheNearest(t *testing.T) {
 		{"read pit batery", `pit has no point "batery"; did you mean "battery"?`},
 		{"why piit", `did you mean "pit"?`},
 		{"plan fra", `did you mean "far"?`},
-		{"read tank --watch", "--watch needs a running agent"},
 	} {
 		if code, _, errs := command(t, dir, strings.Fields(c.args)...); code != 2 || !strings.Contains(errs, c.want) {
 			t.Errorf("%s: exit %d, %s", c.args, code, errs)

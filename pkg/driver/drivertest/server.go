@@ -37,6 +37,12 @@ func (f *Field) ServeRTUOverTCP(t testing.TB) *TCP {
 	return open(t, func(ctx context.Context, c net.Conn) { f.Field.ServeRTU(ctx, c, false, 0) })
 }
 
+// ServeASCIIOverTCP is ServeTCP with ASCII frames.
+func (f *Field) ServeASCIIOverTCP(t testing.TB) *TCP {
+	t.Helper()
+	return open(t, func(ctx context.Context, c net.Conn) { f.ServeASCII(ctx, c) })
+}
+
 func open(t testing.TB, serve func(context.Context, net.Conn)) *TCP {
 	t.Helper()
 	s := sim.Loopback(serve)

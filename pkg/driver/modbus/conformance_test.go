@@ -34,6 +34,16 @@ func TestRTUPassesTheSuite(t *testing.T) {
 	})
 }
 
+func TestASCIIOverTCPPassesTheSuite(t *testing.T) {
+	drivertest.Run(t, func(t testing.TB) drivertest.Fixture {
+		field := &drivertest.Field{}
+		s := field.ServeASCIIOverTCP(t)
+		cfg := tcpConfig(s.Address)
+		cfg.Transport, cfg.Baud = TransportASCIIOverTCP, 115200
+		return fixture(t, field, cfg, s.Start, s.Stop)
+	})
+}
+
 func fixture(t testing.TB, field *drivertest.Field, cfg *Config, start func() error, stop func()) drivertest.Fixture {
 	const first = 100
 	f := drivertest.Fixture{Source: cfg}
