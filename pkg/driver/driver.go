@@ -104,6 +104,9 @@ type Env struct {
 	// Totals keeps counters over a restart. When it is nil, a counter that runs
 	// over its end begins anew in the readings too.
 	Totals Totals
+	// Receipts keeps over a restart which messages are in the log. When it is nil, a
+	// message that was committed and not acknowledged is read again.
+	Receipts Receipts
 }
 
 // Totals remembers how far counters are carried over their end. It is safe for
@@ -111,6 +114,23 @@ type Env struct {
 type Totals interface {
 	Load(device, point string) (profile.CountState, bool)
 	Save(device, point string, s profile.CountState)
+}
+
+// Receipts remembers which messages of a broker stand in the log, in the commit that
+// puts them there, so that one whose acknowledgement was lost with the process is
+// known when it comes again. It is safe for concurrent use and waits for nothing.
+type Receipts interface {
+	// Known returns those of a connection that were committed last, oldest first.
+	Known(connection string) []Receipt
+	// Note says that everything of the message was put by the ticket.
+	Note(connection string, r Receipt, t Ticket)
+}
+
+// Receipt is a message by the identifier under which the broker delivers it, and a
+// checksum over topic and payload that is the same in every run.
+type Receipt struct {
+	ID  uint16
+	Sum uint64
 }
 
 // Driver reads the devices of one connection until ctx ends. Run is called

@@ -52,6 +52,7 @@ type Agent struct {
 	totals      *totals
 	maintenance *maintenance
 	hardware    *hardware
+	receipts    *receipts
 	reloads     chan reload
 	bands       atomic.Uint32 // id of the bands that the collector watches; 0: none
 	http        net.Listener
@@ -96,6 +97,7 @@ func Open(plan *Plan, version string, logger *slog.Logger) (a *Agent, err error)
 		return a, fmt.Errorf("log %s: %w", dir, err)
 	}
 	end := framelog.EndOf(a.log)
+	a.receipts = newReceipts(a.log)
 	source := plan.Clock
 	if source == nil {
 		if source, err = clock.System(); err != nil {
@@ -125,6 +127,7 @@ func Open(plan *Plan, version string, logger *slog.Logger) (a *Agent, err error)
 	if err != nil {
 		return a, err
 	}
+	a.recorder.receipts = a.receipts
 	a.collect.begin(end.Watermark)
 	for i := range plan.Connections {
 		if err := a.open(&plan.Connections[i]); err != nil {

@@ -32,7 +32,10 @@ type recorder struct {
 	values  *lastValues
 	flush   func() // sends what is in the log; nil until there is an uplink
 	totals  *totals
+	held    []byte // which messages the next frame that is stored holds
 	changes chan change
+
+	receipts *receipts // nil: they are not kept
 
 	frames, readings, lost, urgent atomic.Uint64
 }
@@ -150,6 +153,9 @@ func (r *recorder) cut(quiet time.Duration) error {
 	if !r.collect.cut(&r.frame, quiet) {
 		return nil
 	}
+	if r.receipts != nil && r.held == nil {
+		r.held = r.receipts.take(r.collect.newest())
+	}
 	return r.store(&r.frame)
 }
 
@@ -178,9 +184,14 @@ func (r *recorder) store(f *wire.Frame) error {
 	if f.Untimed {
 		at = 0
 	}
-	if err := r.log.Append(f.Seq, payload, at, *r.schema.Load()); err != nil {
+	attach := []buffer.Attachment{*r.schema.Load()}
+	if r.held != nil {
+		attach = append(attach, buffer.Attachment{Key: receiptKey(r.Epoch.Bytes(), f.Seq), Data: r.held})
+	}
+	if err := r.log.Append(f.Seq, payload, at, attach...); err != nil {
 		return fmt.Errorf("log: %w", err)
 	}
+	r.held = nil
 	r.seq = f.Seq
 	r.values.update(f)
 	r.frames.Add(1)
@@ -209,9 +220,12 @@ func (r *recorder) split(f *wire.Frame) error {
 	a.Readings, b.Readings = rs[:mid], rs[mid:]
 	a.W = max(f.PrevW, min(f.W, rs[mid-1].Time))
 	b.PrevW, b.Marks = a.W, nil
+	held := r.held
+	r.held = nil // what it names may be in the second part
 	if err := r.store(&a); err != nil {
 		return err
 	}
+	r.held = held
 	return r.store(&b)
 }
 
@@ -233,5 +247,8 @@ func (r *recorder) commit() {
 		r.Unsaved = false
 	}
 	r.totals.flush()
+	if r.receipts != nil {
+		r.receipts.commit(upTo)
+	}
 	r.collect.commit(upTo)
 }

@@ -151,7 +151,7 @@ func (a *Agent) open(cn *Connection) error {
 	d, err := cn.Source.New(cn.ID, cn.Devices, driver.Env{
 		Sink: a.collect, Logger: a.logger.With("connection", cn.ID),
 		Metrics: a.metrics, // the drivers label theirs with the connection
-		Totals:  a.totals,
+		Totals:  a.totals, Receipts: a.receipts,
 	})
 	if err != nil {
 		return fmt.Errorf("connection %s: %w", cn.ID, err)

@@ -20,8 +20,12 @@
 //   - Messages of a topic keep their order.
 //   - A QoS 1 message is acknowledged once its readings are committed. With a
 //     client_id the broker keeps the session, and gives again what a crash or an
-//     overflow left unacknowledged. What it gives again while the process lives is
-//     recognised by its packet identifier and is not read twice.
+//     overflow left unacknowledged. What it gives again is recognised by its packet
+//     identifier and a checksum and is not read twice; across a crash too, since
+//     both are committed along with the readings. A broker that uses an identifier
+//     again at once is noticed, and then a message that was committed and not
+//     acknowledged when the process was killed is read twice: a message that is
+//     alike could not be told from it, and would be lost.
 //   - Memory is bounded: [Config.Queue] messages and 4 MiB wait at most, and no
 //     topic of a device may take more than a quarter of it. Beyond that QoS 0
 //     messages are counted and dropped; QoS 1 messages stay with the broker.

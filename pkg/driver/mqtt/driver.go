@@ -28,6 +28,8 @@ type mqttDriver struct {
 	routes   *routes
 	queue    *queue
 	receipts *receipts
+	lasting  driver.Receipts // nil: a restart forgets them
+	id       string
 	link     *link
 	started  time.Time
 	keeps    bool                                   // the broker keeps our session
@@ -56,6 +58,10 @@ func newDriver(cfg Config, id string, devices []*driver.Device, env driver.Env) 
 	d := &mqttDriver{
 		cfg: cfg, url: u, sink: env.Sink, logger: logger,
 		started: time.Now(), metrics: m, queue: newQueue(cfg.Queue), receipts: newReceipts(cfg.Queue), keeps: cfg.ClientID != "",
+		id: id, lasting: env.Receipts,
+	}
+	if d.lasting != nil {
+		d.receipts.know(d.lasting.Known(id))
 	}
 	for _, spec := range devices {
 		dev := &device{spec: spec, life: newLiveness(spec), partial: spec.MQTT.Partial, counts: driver.NewCounts(spec, env.Totals)}
@@ -332,6 +338,9 @@ func (d *mqttDriver) handle(m message, now time.Time) {
 		d.metrics.malformed.Inc()
 	}
 	if r := m.receipt; r != nil {
+		if put && d.lasting != nil && d.receipts.lasting() {
+			d.lasting.Note(d.id, driver.Receipt{ID: r.id, Sum: r.hash}, ticket)
+		}
 		if put {
 			d.sink.Committed(ticket, func() { d.receipts.settle(r) })
 		} else {

@@ -269,9 +269,15 @@ type running struct {
 
 func start(t testing.TB, cfg Config, sink driver.Sink, devices ...*driver.Device) *running {
 	t.Helper()
+	return startKeeping(t, cfg, sink, nil, devices...)
+}
+
+// startKeeping is start with receipts that outlive the driver.
+func startKeeping(t testing.TB, cfg Config, sink driver.Sink, kept driver.Receipts, devices ...*driver.Device) *running {
+	t.Helper()
 	cfg.MaxReconnect = 100 * time.Millisecond
 	log := &logLines{}
-	drv, err := cfg.New("local", devices, driver.Env{Sink: sink, Logger: slog.New(slog.NewTextHandler(log, nil))})
+	drv, err := cfg.New("local", devices, driver.Env{Sink: sink, Receipts: kept, Logger: slog.New(slog.NewTextHandler(log, nil))})
 	if err != nil {
 		t.Fatal(err)
 	}

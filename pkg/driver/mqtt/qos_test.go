@@ -3,10 +3,14 @@ package mqtt
 import (
 	"fmt"
 	"runtime"
+	"slices"
+	"sync"
 	"testing"
 
+	paho "github.com/eclipse/paho.mqtt.golang"
 	"github.com/prometheus/client_golang/prometheus/testutil"
 
+	"github.com/langbiang/langbiang/pkg/driver"
 	"github.com/langbiang/langbiang/pkg/profile"
 )
 
@@ -189,3 +193,87 @@ func BenchmarkHandle(b *testing.B) {
 	}
 	runtime.KeepAlive(d.samples)
 }
+
+// lasting are receipts that outlive a driver; what is noted counts as committed.
+type lasting struct {
+	mu    sync.Mutex
+	known []driver.Receipt
+}
+
+func (l *lasting) Known(string) []driver.Receipt {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return slices.Clone(l.known)
+}
+
+func (l *lasting) Note(_ string, r driver.Receipt, _ driver.Ticket) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.known = append(l.known, r)
+}
+
+// A crash between the commit of a message and its acknowledgement: the broker gives
+// the message again, and it is known.
+func TestACommittedMessageIsKnownAfterACrash(t *testing.T) {
+	b := newBroker(t)
+	kept := &lasting{}
+	cfg := Config{URL: "tcp://" + b.addr, ClientID: "edge"}
+	first := newSink(false)
+	d := startKeeping(t, cfg, first, kept, dev("d", profile.Point{ID: "n", Topic: "n"}))
+	d.connected(t)
+	b.publish("n", "1", false, 1)
+	eventually(t, "the first put", func() bool { return len(first.all()) == 1 })
+	first.commit()
+	eventually(t, "acknowledged", func() bool { return b.inflight("edge") == 0 })
+	if n := len(kept.Known("")); n != 0 {
+		t.Errorf("%d messages are kept of a broker of which nobody knows whether it counts", n)
+	}
+	b.publish("n", "2", false, 1)
+	b.publish("n", "2", false, 1) // one that is alike is another one
+	eventually(t, "two more", func() bool { return len(first.all()) == 3 })
+	d.stop() // committed, and not acknowledged
+	if n := len(kept.Known("")); n != 2 {
+		t.Fatalf("%d messages are kept, want 2", n)
+	}
+	b.publish("n", "2", false, 1)
+	second := newSink(true)
+	d = startKeeping(t, cfg, second, kept, dev("d", profile.Point{ID: "n", Topic: "n"}))
+	eventually(t, "only the new one is read", func() bool { return len(second.all()) == 1 && b.inflight("edge") == 0 })
+	if n := testutil.ToFloat64(d.metrics.repeated); n != 2 {
+		t.Errorf("%v messages were known, want 2", n)
+	}
+}
+
+func TestNothingIsKeptOfABrokerThatUsesItsNumbersAgain(t *testing.T) {
+	r := newReceipts(10)
+	deliver := func(id uint16, payload string) *receipt {
+		e, v := r.receive(fakeMessage{id: id, payload: payload})
+		if v != verdictNew {
+			t.Fatalf("message %d: %v", id, v)
+		}
+		return e
+	}
+	r.settle(deliver(1, "a"))
+	e := deliver(2, "a")
+	if !r.lasting() {
+		t.Error("a broker that counts is not known for it")
+	}
+	r.settle(e)
+	r.settle(deliver(1, "a")) // the lowest that is free
+	if r.lasting() {
+		t.Error("an identifier came back at once, and still messages are told by it")
+	}
+}
+
+// fakeMessage is one of QoS 1, delivered for the first time.
+type fakeMessage struct {
+	paho.Message
+	id      uint16
+	payload string
+}
+
+func (m fakeMessage) Topic() string     { return "n" }
+func (m fakeMessage) Payload() []byte   { return []byte(m.payload) }
+func (m fakeMessage) MessageID() uint16 { return m.id }
+func (m fakeMessage) Duplicate() bool   { return false }
+func (m fakeMessage) Ack()              {}

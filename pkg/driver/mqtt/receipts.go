@@ -2,11 +2,13 @@ package mqtt
 
 import (
 	"context"
-	"hash/maphash"
+	"hash/fnv"
 	"sync"
 	"time"
 
 	paho "github.com/eclipse/paho.mqtt.golang"
+
+	"github.com/langbiang/langbiang/pkg/driver"
 )
 
 // recentReceipts is how many acknowledged messages are remembered, to know them
@@ -28,7 +30,6 @@ type receipt struct {
 // concurrent use; only run blocks.
 type receipts struct {
 	limit int
-	seed  maphash.Seed
 	wake  chan struct{}
 
 	mu    sync.Mutex
@@ -38,12 +39,19 @@ type receipts struct {
 	ring  []uint16            // the same identifiers, oldest at next once it is full
 	next  int
 	ready []paho.Message
+
+	// Whether an identifier names a message for long. Most brokers count, and come
+	// back to a number after 65535 messages; some take the lowest that is free, and
+	// the next message has the one of the last. Only of the first kind a message that
+	// comes again after a crash can be told from a new one that is alike.
+	counts, reuses bool
+
 	empty chan struct{} // receives when the last one that was open is settled
 }
 
 func newReceipts(limit int) *receipts {
 	return &receipts{
-		limit: limit, seed: maphash.MakeSeed(), wake: make(chan struct{}, 1), empty: make(chan struct{}, 1),
+		limit: limit, wake: make(chan struct{}, 1), empty: make(chan struct{}, 1),
 		open: make(map[uint16]*receipt), acked: make(map[uint16]uint64),
 	}
 }
@@ -58,13 +66,7 @@ const (
 
 // receive enters a QoS 1 message.
 func (r *receipts) receive(m paho.Message) (*receipt, verdict) {
-	var h maphash.Hash
-	h.SetSeed(r.seed)
-	_, _ = h.WriteString(m.Topic())
-	_ = h.WriteByte(0)
-	_, _ = h.Write(m.Payload())
-	hash := h.Sum64()
-
+	hash := sumOf(m.Topic(), m.Payload())
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	id := m.MessageID()
@@ -79,6 +81,11 @@ func (r *receipts) receive(m paho.Message) (*receipt, verdict) {
 			return nil, verdictRepeated
 		}
 	}
+	if !m.Duplicate() {
+		_, again := r.acked[id]
+		r.reuses = r.reuses || again || old != nil
+		r.counts = r.counts || !again && len(r.acked) > 0 && len(r.open) == 0
+	}
 	if len(r.open) >= r.limit || r.bytes+len(m.Payload()) > maxQueueBytes {
 		return nil, verdictFull
 	}
@@ -92,6 +99,32 @@ func (r *receipts) receive(m paho.Message) (*receipt, verdict) {
 	return e, verdictNew
 }
 
+// sumOf is the same in every run.
+func sumOf(topic string, payload []byte) uint64 {
+	h := fnv.New64a()
+	_, _ = h.Write([]byte(topic))
+	_, _ = h.Write([]byte{0})
+	_, _ = h.Write(payload)
+	return h.Sum64()
+}
+
+// know takes messages that an earlier run committed: they are read, whether or not
+// the broker heard so.
+func (r *receipts) know(all []driver.Receipt) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, k := range all {
+		r.remember(k.ID, k.Sum)
+	}
+}
+
+// lasting reports whether the message can be known again in another run.
+func (r *receipts) lasting() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.counts && !r.reuses
+}
+
 // settle says that the message is committed, or needs no commit.
 func (r *receipts) settle(e *receipt) {
 	r.mu.Lock()
@@ -101,13 +134,18 @@ func (r *receipts) settle(e *receipt) {
 	}
 	r.acknowledge(e.message)
 	r.drop(e)
-	r.acked[e.id] = e.hash
+	r.remember(e.id, e.hash)
+}
+
+// remember enters an acknowledged message. The lock is held.
+func (r *receipts) remember(id uint16, hash uint64) {
+	r.acked[id] = hash
 	if len(r.ring) < recentReceipts {
-		r.ring = append(r.ring, e.id)
+		r.ring = append(r.ring, id)
 		return
 	}
 	delete(r.acked, r.ring[r.next])
-	r.ring[r.next] = e.id
+	r.ring[r.next] = id
 	r.next = (r.next + 1) % recentReceipts
 }
 
