@@ -130,6 +130,8 @@ func operations() map[string]operation {
 		"GET /api/v1/page/outlines": {tag: "hub", summary: "Outlines of the sites", media: "application/geo+json"},
 		"GET /api/v1/openapi.json":  {tag: "hub", summary: "This document", answer: map[string]any{}},
 		"POST /api/v1/backup":       {tag: "hub", summary: "Write a backup; answers with lines of progress", body: backupBody{}, answer: BackupProgress{}, media: ndjsonType, local: true},
+		"GET /api/v1/store":         {tag: "data", summary: "What is kept and for how long", answer: StoreStatus{}},
+		"GET /api/v1/texts":         {tag: "data", summary: "Texts that devices said, newest first", query: parameters(texts("site", "edge", "device", "point", "quantity"), spanParameters, pageParameters), answer: page[Text]{}},
 		"GET /api/v1/export":        {tag: "data", summary: "Series as CSV or lines of JSON, see docs/export.md", query: exportParameters, media: "text/csv"},
 		"POST /api/v2/write":        {tag: "data", summary: "Push line protocol, as InfluxDB v2 takes it", media: "text/plain"},
 		"POST /write":               {tag: "data", summary: "Push line protocol, as InfluxDB v1 takes it", media: "text/plain"},

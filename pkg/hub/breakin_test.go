@@ -60,8 +60,8 @@ func newFortress(t *testing.T) *fortress {
 	for name, text := range map[string]string{
 		"hub.yaml": fmt.Sprintf("data_dir: ./data\nclock: {require_sync: false}\nsites: ./sites.yaml\nrules: [./rules.yaml]\nhttp: {listen: %q, tls: on}\nmqtt: {listen: %q, tls: on}\n", testutil.FreeAddress(t), testutil.FreeAddress(t)),
 		"sites.yaml": `sites:
-  - {id: "24848", name: {vi: Xã Lạc Dương, en: Lạc Dương commune}, groups: [mountain]}
-  - {id: "24853", name: {vi: Xã Đam Rông 4, en: Đam Rông 4 commune}, groups: [river]}
+  - {id: "24848", name: {vi: Xã Lạc Dương, en: Lạc Dương commune}, groups: [mountain], edges: [lac-duong-01]}
+  - {id: "24853", name: {vi: Xã Đam Rông 4, en: Đam Rông 4 commune}, groups: [river], edges: [dam-rong-01]}
 `,
 		"rules.yaml": levelRule,
 	} {
