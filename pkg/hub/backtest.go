@@ -9,7 +9,6 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
-	"slices"
 	"strconv"
 	"strings"
 	"text/tabwriter"
@@ -27,8 +26,8 @@ import (
 
 // backtestFlags are those of rules backtest.
 type backtestFlags struct {
-	from, to, hub, sites, csv, column, timeColumn, quantity, device, zone, limits, svg string
-	only                                                                               []string
+	from, to, hub, data, sites, csv, column, timeColumn, quantity, device, zone, limits, svg string
+	only                                                                                     []string
 }
 
 func backtestCommand() settings.Command[*Plan] {
@@ -40,6 +39,7 @@ func backtestCommand() settings.Command[*Plan] {
 			f.StringVar(&b.to, "to", "", "end; now, or of a CSV file its last row, when not said")
 			f.StringSliceVar(&b.only, "rule", nil, "only these rules, with * and ?")
 			f.StringVar(&b.hub, "hub", "http://127.0.0.1:8080", "URL of the hub whose store is read")
+			f.StringVar(&b.data, "data", "", "data folder of a hub that is stopped, to be read in its place")
 			f.StringVar(&b.sites, "sites", "", "file of sites that rules may name")
 			f.StringVar(&b.csv, "csv", "", "read this file instead, plain or .gz")
 			f.StringVar(&b.column, "column", "", "column of the values in the CSV file")
@@ -72,7 +72,7 @@ func (b *backtestFlags) run(ctx context.Context, c settings.Call) error {
 	} else if set = set.Only(b.only...); set.Len() == 0 {
 		return fmt.Errorf("no rule is named %s", strings.Join(b.only, ", "))
 	}
-	if set, err = replayable(c.Stderr, set); err != nil {
+	if set, err = b.replayable(c.Stderr, set); err != nil {
 		return err
 	}
 	zone, err := time.LoadLocation(b.zone)
@@ -87,14 +87,21 @@ func (b *backtestFlags) run(ctx context.Context, c settings.Call) error {
 	if err != nil {
 		return fmt.Errorf("--to: %w", err)
 	}
+	if to.IsZero() && b.csv == "" {
+		to = time.Now()
+	}
 	var histories []rules.History
-	if b.csv != "" {
-		histories, err = b.readCSV(c.Stderr, env, zone, &from, &to)
-	} else {
-		if to.IsZero() {
-			to = time.Now()
-		}
-		histories, err = readStore(ctx, b.hub, set, from, to)
+	switch {
+	case b.csv != "":
+		histories, err = b.readCSV(c.Stderr, env, zone, set.Memory(), &from, &to)
+	case from.IsZero():
+		err = errors.New("--from is missing: say where to begin")
+	case !from.Before(to):
+		err = fmt.Errorf("--from %s does not lie before --to %s", from.In(zone).Format(time.RFC3339), to.In(zone).Format(time.RFC3339))
+	case b.data != "":
+		histories, err = readData(ctx, b.data, env, set, from.Add(-set.Memory()), to)
+	default:
+		histories, err = readHub(ctx, b.hub, set, from.Add(-set.Memory()), to)
 	}
 	if err != nil {
 		return err
@@ -103,19 +110,19 @@ func (b *backtestFlags) run(ctx context.Context, c settings.Call) error {
 	if err != nil {
 		return err
 	}
-	names, sets, err := b.variants(set)
+	severity, names, sets, err := b.variants(set)
 	if err != nil {
 		return err
 	}
 	results := make([][]rules.Episode, len(sets))
 	for i := range sets {
-		results[i] = rules.Backtest(sets[i], histories, to.UnixMilli())
+		results[i] = rules.Since(rules.Backtest(sets[i], histories, to.UnixMilli()), from)
 		for id, list := range found {
 			results[i] = append(results[i], rules.BacktestResults(sets[i], id, list)...)
 		}
 		rules.SortEpisodes(results[i])
 	}
-	if err := printBacktest(c.Stdout, names, results, from, to, zone); err != nil {
+	if err := printBacktest(c.Stdout, names, results, severity, from, to, zone); err != nil {
 		return err
 	}
 	if b.svg == "" {
@@ -125,31 +132,33 @@ func (b *backtestFlags) run(ctx context.Context, c settings.Call) error {
 	if err != nil {
 		return err
 	}
-	return errors.Join(rules.Plot(f, histories, names, results, from, to), f.Close())
+	return errors.Join(rules.Plot(f, &rules.Plots{
+		Histories: histories, Judged: rules.Judge(set, histories, to.UnixMilli()), Names: names, Episodes: results, From: from.In(zone), To: to.In(zone),
+	}), f.Close())
 }
 
 // variants are the sets to be compared.
-func (b *backtestFlags) variants(set *rules.Set) (names []string, sets []*rules.Set, err error) {
+func (b *backtestFlags) variants(set *rules.Set) (severity alert.Severity, names []string, sets []*rules.Set, err error) {
 	if b.limits == "" {
-		return []string{"rules"}, []*rules.Set{set}, nil
+		return alert.None, []string{"rules"}, []*rules.Set{set}, nil
 	}
 	name, list, _ := strings.Cut(b.limits, "=")
 	severity, ok := alert.ParseSeverity(name)
 	if !ok {
-		return nil, nil, fmt.Errorf("--limits %s: write a severity and limits, for example warning=40,50,60", b.limits)
+		return severity, nil, nil, fmt.Errorf("--limits %s: write a severity and limits, for example warning=40,50,60", b.limits)
 	}
 	for word := range strings.SplitSeq(list, ",") {
 		v, err := strconv.ParseFloat(word, 64)
 		if err != nil {
-			return nil, nil, fmt.Errorf("--limits: %q is no number", word)
+			return severity, nil, nil, fmt.Errorf("--limits: %q is no number", word)
 		}
 		other, ok := set.WithLimit(severity, v)
 		if !ok {
-			return nil, nil, fmt.Errorf("--limits: no rule here has above or below with the severity %s; choose one with --rule", severity)
+			return severity, nil, nil, fmt.Errorf("--limits: no rule here has above or below with the severity %s; choose one with --rule", severity)
 		}
 		names, sets = append(names, word), append(sets, other)
 	}
-	return names, sets, nil
+	return severity, names, sets, nil
 }
 
 func toolTime(text string, zone *time.Location) (time.Time, error) {
@@ -164,7 +173,7 @@ func toolTime(text string, zone *time.Location) (time.Time, error) {
 	return time.Time{}, fmt.Errorf("%q is no time; write 2026-01-05 or 2026-01-05T08:00:00+07:00", text)
 }
 
-func (b *backtestFlags) readCSV(stderr io.Writer, env rules.Env, zone *time.Location, from, to *time.Time) ([]rules.History, error) {
+func (b *backtestFlags) readCSV(stderr io.Writer, env rules.Env, zone *time.Location, memory time.Duration, from, to *time.Time) ([]rules.History, error) {
 	q, ok := env.Quantities[b.quantity]
 	if !ok {
 		return nil, fmt.Errorf("--quantity %q: say what the file holds, for example pm2_5", b.quantity)
@@ -187,7 +196,7 @@ func (b *backtestFlags) readCSV(stderr io.Writer, env rules.Env, zone *time.Loca
 	if skipped > 0 {
 		_, _ = fmt.Fprintf(stderr, "%s: %s that go back in time left out\n", b.csv, settings.Count(skipped, "row"))
 	}
-	for len(list) > 0 && !from.IsZero() && list[0].Time < from.UnixMilli() {
+	for len(list) > 0 && !from.IsZero() && list[0].Time < from.Add(-memory).UnixMilli() {
 		list = list[1:]
 	}
 	if len(list) == 0 {
@@ -203,59 +212,33 @@ func (b *backtestFlags) readCSV(stderr io.Writer, env rules.Env, zone *time.Loca
 	return []rules.History{{Series: series, Readings: list}}, nil
 }
 
-// chunk is how much of the store is read at once.
-const chunk = 24 * time.Hour
-
-// readStore reads the series that the rules watch from a hub's store.
-func readStore(ctx context.Context, hub string, set *rules.Set, from, to time.Time) (out []rules.History, err error) {
-	if from.IsZero() {
-		return nil, errors.New("--from is missing: say where to begin")
-	}
-	live, _, err := liveSeries(ctx, hub)
-	if err != nil {
-		return nil, err
-	}
-	for _, s := range live {
-		if len(set.Matches(s)) == 0 {
-			continue
-		}
-		h := rules.History{Series: s}
-		for at := from; at.Before(to); at = at.Add(chunk) {
-			end := at.Add(chunk)
-			if end.After(to) {
-				end = to
-			}
-			if err := readChunk(ctx, hub, &h, at, end); err != nil {
-				return nil, err
-			}
-		}
-		out = append(out, h)
-	}
-	if len(out) == 0 && !slices.ContainsFunc(set.Rules(), func(r rules.RuleInfo) bool { return r.Kind == rules.Expression }) {
-		return nil, errors.New("the rules match no series of this hub; see rules check --hub")
-	}
-	return out, nil
-}
-
 // replayable leaves out what has no backtest: rules that are judged by what the hub
 // hears, for nothing keeps when that was.
-func replayable(stderr io.Writer, set *rules.Set) (*rules.Set, error) {
-	var keep, out []string
+func (b *backtestFlags) replayable(stderr io.Writer, set *rules.Set) (*rules.Set, error) {
+	var keep, out, ask, why []string
 	for _, r := range set.Rules() {
-		if r.Kind == rules.Fewer || r.Kind == rules.EdgeOffline {
+		switch {
+		case r.Kind == rules.Fewer || r.Kind == rules.EdgeOffline:
 			out = append(out, r.ID)
-		} else {
+		case r.Kind == rules.Expression && b.data != "":
+			ask = append(ask, r.ID)
+		default:
 			keep = append(keep, r.ID)
 		}
 	}
-	if len(out) == 0 {
+	if len(out) > 0 {
+		why = append(why, "left out, for they are judged by when the hub heard something, and nothing keeps that: "+strings.Join(out, ", "))
+	}
+	if len(ask) > 0 {
+		why = append(why, "left out, for expressions are asked of a hub that runs (--hub): "+strings.Join(ask, ", "))
+	}
+	switch {
+	case len(why) == 0:
 		return set, nil
+	case len(keep) == 0:
+		return nil, errors.New(strings.Join(why, "\n"))
 	}
-	text := fmt.Sprintf("left out, for they are judged by when the hub heard something, and nothing keeps that: %s", strings.Join(out, ", "))
-	if len(keep) == 0 {
-		return nil, errors.New(text)
-	}
-	_, err := fmt.Fprintln(stderr, text)
+	_, err := fmt.Fprintln(stderr, strings.Join(why, "\n"))
 	return set.Only(keep...), err
 }
 
@@ -340,45 +323,27 @@ func apiValue(v [2]any) (int64, float64, error) {
 	return int64(t*1000 + 0.5), x, nil
 }
 
-func readChunk(ctx context.Context, hub string, h *rules.History, from, to time.Time) error {
-	s := &h.Series
-	query := fmt.Sprintf(`%s{edge=%q,device=%q,point=%q,late=""}[%dms]`, s.Quantity, s.Edge, s.Device, s.Point, to.Sub(from).Milliseconds())
-	var answer struct {
-		Data struct {
-			Result []struct {
-				Values [][2]any `json:"values"`
-			} `json:"result"`
-		} `json:"data"`
-	}
-	u := strings.TrimRight(hub, "/") + "/prometheus/api/v1/query?" + url.Values{"query": {query}, "time": {strconv.FormatFloat(float64(to.UnixMilli())/1000, 'f', 3, 64)}}.Encode()
-	if err := get(ctx, u, &answer); err != nil {
-		return err
-	}
-	for _, r := range answer.Data.Result {
-		for _, v := range r.Values {
-			ms, x, err := apiValue(v)
-			if err != nil {
-				return err
-			}
-			if n := len(h.Readings); n == 0 || h.Readings[n-1].Time < ms {
-				h.Readings = append(h.Readings, rules.PastReading{Time: ms, Value: x})
-			}
-		}
-	}
-	return nil
-}
-
 // maxShown bounds the episodes that are listed.
 const maxShown = 50
 
-func printBacktest(w io.Writer, names []string, results [][]rules.Episode, from, to time.Time, zone *time.Location) error {
+// printBacktest writes the summary and the episodes. Severity is that of which several
+// limits are compared, or None.
+func printBacktest(w io.Writer, names []string, results [][]rules.Episode, severity alert.Severity, from, to time.Time, zone *time.Location) error {
 	t := tabwriter.NewWriter(w, 0, 4, 2, ' ', 0)
 	_, _ = fmt.Fprintf(w, "%s to %s\n\n", from.In(zone).Format(time.RFC3339), to.In(zone).Format(time.RFC3339))
-	_, _ = fmt.Fprintln(t, "LIMITS\tEPISODES\tPER WEEK\tSTANDING\tSHARE\tMEDIAN\tLONGEST\tOPEN")
+	_, _ = fmt.Fprintln(t, "LIMITS\tAT LEAST\tEPISODES\tPER WEEK\tSTANDING\tSHARE\tMEDIAN\tLONGEST\tOPEN")
 	for i, list := range results {
-		s := rules.Summarize(list, from, to)
-		_, _ = fmt.Fprintf(t, "%s\t%d\t%.2f\t%s\t%.2f %%\t%s\t%s\t%d\n", names[i], s.Episodes, s.PerWeek, s.Standing.Round(time.Second), 100*s.Share,
-			s.Median.Round(time.Second), s.Longest.Round(time.Second), s.Open)
+		for s := alert.Info; s <= alert.Emergency; s++ {
+			if severity != alert.None && s != severity {
+				continue
+			}
+			sum := rules.SummarizeAt(list, s, from, to)
+			if sum.Episodes == 0 && severity == alert.None {
+				continue
+			}
+			_, _ = fmt.Fprintf(t, "%s\t%s\t%d\t%.2f\t%s\t%.2f %%\t%s\t%s\t%d\n", names[i], s, sum.Episodes, sum.PerWeek, spanText(sum.Standing), 100*sum.Share,
+				spanText(sum.Median), spanText(sum.Longest), sum.Open)
+		}
 	}
 	_ = t.Flush()
 	for i, list := range results {
@@ -387,6 +352,10 @@ func printBacktest(w io.Writer, names []string, results [][]rules.Episode, from,
 		} else {
 			_, _ = fmt.Fprintln(w)
 		}
+		if len(list) == 0 {
+			_, _ = fmt.Fprintln(w, "no episodes")
+			continue
+		}
 		_, _ = fmt.Fprintln(t, "START\tEND\tLASTED\tSEVERITY\tRULE\tSERIES\tPEAK\tLIMIT")
 		for k := range list[:min(len(list), maxShown)] {
 			e := &list[k]
@@ -394,7 +363,7 @@ func printBacktest(w io.Writer, names []string, results [][]rules.Episode, from,
 			if !e.End.IsZero() {
 				end, lasted = e.End.In(zone).Format(time.DateTime), e.End.Sub(e.Start)
 			}
-			_, _ = fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%s\t%.6g\t%.6g\n", e.Start.In(zone).Format(time.DateTime), end, lasted.Round(time.Second),
+			_, _ = fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%s\t%.6g\t%.6g\n", e.Start.In(zone).Format(time.DateTime), end, spanText(lasted),
 				e.Severity, e.Rule, e.Series, e.Peak, e.Limit)
 		}
 		if err := t.Flush(); err != nil {
@@ -405,4 +374,22 @@ func printBacktest(w io.Writer, names []string, results [][]rules.Episode, from,
 		}
 	}
 	return nil
+}
+
+// spanText writes a duration by its two largest units: 3d22h, 6m10s.
+func spanText(d time.Duration) string {
+	for _, u := range []struct {
+		of          time.Duration
+		name, lower string
+		lowerOf     time.Duration
+	}{{24 * time.Hour, "d", "h", time.Hour}, {time.Hour, "h", "m", time.Minute}, {time.Minute, "m", "s", time.Second}} {
+		if d >= u.of {
+			d = d.Round(u.lowerOf)
+			if rest := d % u.of / u.lowerOf; rest > 0 {
+				return fmt.Sprintf("%d%s%d%s", d/u.of, u.name, rest, u.lower)
+			}
+			return fmt.Sprintf("%d%s", d/u.of, u.name)
+		}
+	}
+	return d.Round(time.Millisecond).String()
 }

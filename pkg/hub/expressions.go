@@ -41,7 +41,7 @@ func overReadings(histories []rules.History) rules.Querier {
 		h := &histories[i]
 		list := make([]promapi.MemorySample, len(h.Readings))
 		for k, r := range h.Readings {
-			list[k] = promapi.MemorySample(r)
+			list[k] = promapi.MemorySample{Time: r.Time, Value: r.Value, Bad: r.Quality.IsBad()}
 		}
 		m.Add(h.Series, list)
 	}

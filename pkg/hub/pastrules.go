@@ -55,7 +55,7 @@ func (p *pastRules) Backtest(ctx context.Context, b api.Backtest) (api.BacktestR
 	if info.Kind == rules.Expression {
 		found, err = p.evaluate(ctx, info, b.From, b.To)
 	} else {
-		histories, err = p.histories(ctx, set, b.From, b.To)
+		histories, err = p.histories(ctx, set, b.From.Add(-set.Memory()), b.To)
 	}
 	if err != nil {
 		return out, err
@@ -71,9 +71,13 @@ func (p *pastRules) Backtest(ctx context.Context, b api.Backtest) (api.BacktestR
 		if info.Kind == rules.Expression {
 			list = rules.BacktestResults(s, b.Rule, found)
 		} else {
-			list = rules.Backtest(s, histories, b.To.UnixMilli())
+			list = rules.Since(rules.Backtest(s, histories, b.To.UnixMilli()), b.From)
 		}
-		sum := rules.Summarize(list, b.From, b.To)
+		severity := alert.None
+		if limit != nil { // what another limit changes
+			severity = b.Severity
+		}
+		sum := rules.SummarizeAt(list, severity, b.From, b.To)
 		r := api.BacktestLimit{
 			Limit: limit, Episodes: sum.Episodes, PerWeek: sum.PerWeek, Standing: sum.Standing.Seconds(), Share: sum.Share,
 			Median: sum.Median.Seconds(), Longest: sum.Longest.Seconds(), Open: sum.Open, List: []api.BacktestEpisode{},
@@ -151,7 +155,11 @@ func (p *pastRules) histories(ctx context.Context, set *rules.Set, from, to time
 					if n := len(h.Readings); n > 0 && h.Readings[n-1].Time >= x.T {
 						continue // the same point under other labels
 					}
-					h.Readings = append(h.Readings, rules.PastReading{Time: x.T, Value: x.V, Bad: tsdb.IsStaleMarker(x.V)})
+					r := rules.PastReading{Time: x.T, Value: x.V}
+					if tsdb.IsStaleMarker(x.V) {
+						r = rules.PastReading{Time: x.T, Quality: telemetry.BadQuality(telemetry.ReasonNoAnswer)}
+					}
+					h.Readings = append(h.Readings, r)
 					total++
 				}
 			}
@@ -180,7 +188,7 @@ func columns(h *rules.History, from, to time.Time) api.BacktestSeries {
 	last := int64(math.MinInt64)
 	for i := range h.Readings {
 		r := &h.Readings[i]
-		if r.Bad {
+		if r.Quality.IsBad() || r.Time < from.UnixMilli() {
 			continue
 		}
 		at := r.Time - (r.Time-from.UnixMilli())%width

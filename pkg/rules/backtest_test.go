@@ -66,7 +66,10 @@ func TestBacktestsOnRealTracesGiveTheEpisodesThatWereChecked(t *testing.T) {
 			}
 			golden(t, filepath.Join("testdata/backtests", c.name+".golden"), b.Bytes())
 			var svg bytes.Buffer
-			if err := Plot(&svg, c.histories, []string{"rules"}, [][]Episode{list}, time.UnixMilli(c.histories[0].Readings[0].Time), time.UnixMilli(last)); err != nil {
+			if err := Plot(&svg, &Plots{
+				Histories: c.histories, Judged: Judge(set, c.histories, last), Names: []string{"rules"}, Episodes: [][]Episode{list},
+				From: time.UnixMilli(c.histories[0].Readings[0].Time).UTC(), To: time.UnixMilli(last).UTC(),
+			}); err != nil {
 				t.Fatal(err)
 			}
 			if n := strings.Count(svg.String(), "<title>"); n != len(list) {
@@ -129,7 +132,7 @@ func TestCSVFaultsNameLineAndColumn(t *testing.T) {
 		}
 	}
 	list, skipped, err := ReadCSV("x.csv", strings.NewReader("timestamp,v\n1000,1\n1060,NA\n1050,7\n1120,2.5\n"), CSVOptions{})
-	if err != nil || skipped != 1 || len(list) != 3 || !list[1].Bad || list[2] != (PastReading{Time: 1_120_000, Value: 2.5}) {
+	if err != nil || skipped != 1 || len(list) != 3 || !list[1].Quality.IsBad() || list[2] != (PastReading{Time: 1_120_000, Value: 2.5}) {
 		t.Errorf("%v %v %v", list, skipped, err)
 	}
 }

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/langbiang/langbiang/pkg/internal/strictyaml"
+	"github.com/langbiang/langbiang/pkg/telemetry"
 )
 
 // CSVOptions say what of a CSV file is read.
@@ -62,7 +63,7 @@ func ReadCSV(name string, in io.Reader, o CSVOptions) (list []PastReading, skipp
 		p := PastReading{Time: t}
 		switch text := strings.TrimSpace(row[c.value]); strings.ToLower(text) {
 		case "", "na", "nan", "null":
-			p.Bad = true
+			p.Quality = telemetry.BadQuality(telemetry.ReasonNoAnswer)
 		default:
 			if p.Value, err = strconv.ParseFloat(text, 64); err != nil || !finite(p.Value) {
 				return nil, 0, fmt.Errorf("%s:%d:%d: %.40q is no number", name, line, c.value+1, text)

@@ -70,7 +70,7 @@ func (r *testRun) byClock(i int, t *ruleTest, e *Engine, values [][]testValue, f
 		histories[k].Series = r.bound(t, k)
 		for n, v := range values[k] {
 			if !v.none && !v.stop && !v.isText {
-				histories[k].Readings = append(histories[k].Readings, PastReading{from + int64(n)*step, v.v, v.quality.IsBad()})
+				histories[k].Readings = append(histories[k].Readings, PastReading{from + int64(n)*step, v.v, v.quality})
 			}
 		}
 	}
@@ -108,7 +108,7 @@ func reportedBy(histories []History, now int64) (out []Reported) {
 	for i := range histories {
 		r := Reported{BoundSeries: histories[i].Series}
 		for _, x := range histories[i].Readings {
-			if x.Time <= now && !x.Bad {
+			if x.Time <= now && !x.Quality.IsBad() {
 				r.Last = at(x.Time)
 			}
 		}

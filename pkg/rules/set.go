@@ -360,7 +360,7 @@ func (r *rule) judges() string {
 	switch r.source {
 	case ofWindow:
 		width := time.Duration(r.width) * time.Millisecond
-		return fmt.Sprintf("%s over %s in steps of %s", r.fn, width, time.Duration(r.step)*time.Millisecond)
+		return fmt.Sprintf("%s over %s in steps of %s", r.fn, tidy(width), tidy(time.Duration(r.step)*time.Millisecond))
 	case ofFlat:
 		return fmt.Sprintf("for how long it has not moved by more than %v", r.epsilon)
 	case ofSilence:
@@ -370,6 +370,18 @@ func (r *rule) judges() string {
 }
 
 func ms(n int64) time.Duration { return time.Duration(n) * time.Millisecond }
+
+// tidy writes a duration without zeros at its end: 24h.
+func tidy(d time.Duration) string {
+	s := d.String()
+	if strings.HasSuffix(s, "m0s") {
+		s = strings.TrimSuffix(s, "0s")
+	}
+	if strings.HasSuffix(s, "h0m") {
+		s = strings.TrimSuffix(s, "0m")
+	}
+	return s
+}
 
 var functionNames = [...]string{"sum", "mean", "min", "max", "count", "increase", "rate", "index"}
 
