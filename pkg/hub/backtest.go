@@ -9,6 +9,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"text/tabwriter"
@@ -337,10 +338,12 @@ func printBacktest(w io.Writer, names []string, results [][]rules.Episode, sever
 			if severity != alert.None && s != severity {
 				continue
 			}
-			sum := rules.SummarizeAt(list, s, from, to)
-			if sum.Episodes == 0 && severity == alert.None {
+			if severity == alert.None && !slices.ContainsFunc(list, func(e rules.Episode) bool {
+				return slices.ContainsFunc(e.Steps, func(step rules.EpisodeStep) bool { return step.Severity == s })
+			}) {
 				continue
 			}
+			sum := rules.SummarizeAt(list, s, from, to)
 			_, _ = fmt.Fprintf(t, "%s\t%s\t%d\t%.2f\t%s\t%.2f %%\t%s\t%s\t%d\n", names[i], s, sum.Episodes, sum.PerWeek, spanText(sum.Standing), 100*sum.Share,
 				spanText(sum.Median), spanText(sum.Longest), sum.Open)
 		}

@@ -50,7 +50,8 @@ func Plot(w io.Writer, p *Plots) error {
 		rows = append(rows, r)
 		top += float64(plotHeight + plotGap + len(r.bars)*barStep)
 	}
-	fmt.Fprintf(&b, `<svg xmlns="http://www.w3.org/2000/svg" width="%[1]d" height="%[2].0f" viewBox="0 0 %[1]d %[2].0f" font-family="sans-serif" font-size="11" fill="#333333">`+"\n", plotLeft+plotWidth+plotRight, top)
+	width := float64(plotLeft + plotWidth + plotRight)
+	fmt.Fprintf(&b, `<svg xmlns="http://www.w3.org/2000/svg" width="%.0f" height="%.0f" viewBox="0 0 %.0f %.0f" font-family="sans-serif" font-size="11" fill="#333333">`+"\n", width, top, width, top)
 	fmt.Fprintf(&b, `<rect width="100%%" height="100%%" fill="#ffffff"/>`+"\n")
 	x := plotLeft
 	for s := alert.Info; s <= alert.Emergency; s++ {
