@@ -21,15 +21,15 @@ func (v storeView) Status() (api.StoreStatus, error) {
 		Bytes: st.BlockBytes + st.LogBytes, FreeBytes: st.FreeBytes, MaxBytes: st.MaxSize, Blocks: st.Blocks,
 		LastSync: millis(st.LastSync), SyncMS: st.SyncDuration.Milliseconds(),
 		Dropped: api.StoreDropped{Conflicts: st.Conflicts, TooOld: st.TooOld, Ahead: st.Ahead, Refused: st.Refused},
-		Alerts:  api.AlertsKept{Retention: c.Alerts.Retention.String(), First: v.h.ledger.FirstSequence(), Last: v.h.ledger.LastSequence(), Generation: v.h.ledger.Generation()},
+		Alerts:  api.AlertsKept{Retention: lasting(c.Alerts.Retention), First: v.h.ledger.FirstSequence(), Last: v.h.ledger.LastSequence(), Generation: v.h.ledger.Generation()},
 		Notes:   []string{},
 	}
 	if st.Retention > 0 {
-		out.Retention = st.Retention.String()
+		out.Retention = lasting(st.Retention)
 	}
 	if c.Store.Kind == storeLocal && c.Store.Long.FiveMinutes > 0 {
 		out.Long = &api.LongStatus{
-			Bytes: st.LongBytes, FiveMinutes: c.Store.Long.FiveMinutes.String(), Hours: c.Store.Long.Hours.String(),
+			Bytes: st.LongBytes, FiveMinutes: lasting(c.Store.Long.FiveMinutes), Hours: lasting(c.Store.Long.Hours),
 			FiveMinutesSince: millis(st.LongFiveMinutes), HoursSince: millis(st.LongHours), Late: st.LongLate,
 		}
 	}
@@ -50,6 +50,14 @@ func (v storeView) Status() (api.StoreStatus, error) {
 		}
 	}
 	return out, nil
+}
+
+// lasting writes a duration as hub.yaml has it: whole days as 400d.
+func lasting(d time.Duration) string {
+	if d >= day && d%day == 0 {
+		return fmt.Sprintf("%dd", d/day)
+	}
+	return d.String()
 }
 
 // retentionNote says when the alert log reaches further back than the readings that
