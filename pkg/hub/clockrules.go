@@ -91,7 +91,7 @@ func (h *Hub) settle(ctx context.Context) error {
 		case now := <-tick.C:
 			h.engine.Settle(now, severalPatience)
 			var seen []rules.Seen
-			for _, e := range h.ingest.Edges() {
+			for _, e := range h.agents() {
 				last := e.LastSeen
 				if p := h.sources[e.Edge]; p != nil {
 					last = p.source.LastRow() // it is the sender who falls silent

@@ -18,6 +18,7 @@ type Config struct {
 	Clock     ClockConfig     `yaml:"clock" doc:"the hub's own clock"`
 	Ingest    IngestConfig    `yaml:"ingest" doc:"how frames become durable"`
 	Push      PushConfig      `yaml:"push" doc:"what is taken over HTTP"`
+	Derived   DerivedConfig   `yaml:"derived" doc:"series that the hub computes"`
 	Log       LogConfig       `yaml:"log" doc:"what is written to standard error"`
 	Sites     string          `yaml:"sites" doc:"file that lists the sites" example:"./sites.yaml"`
 	Alerts    AlertsConfig    `yaml:"alerts" doc:"the alert log"`
@@ -150,6 +151,7 @@ func DefaultConfig() Config {
 		Offline: OfflineConfig{Warning: 5 * time.Minute, Critical: time.Hour, Suppress: "warning"},
 		Deliver: deliver.DefaultConfig(),
 		Push:    PushConfig{Keep: 24 * time.Hour},
+		Derived: DerivedConfig{Enabled: true, Index: "vn_aqi", Zone: "Asia/Ho_Chi_Minh"},
 		Log:     LogConfig{Level: "info", Format: "text"},
 	}
 }

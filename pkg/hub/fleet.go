@@ -18,7 +18,7 @@ type fleet struct{ hub *Hub }
 func (f *fleet) Sites() []api.Site {
 	counts := f.hub.ledger.Counts().BySite
 	edges := map[string][]string{}
-	for _, e := range f.hub.ingest.Edges() {
+	for _, e := range f.hub.agents() {
 		edges[e.Site] = append(edges[e.Site], e.Edge)
 	}
 	var out []api.Site
@@ -47,7 +47,7 @@ func (f *fleet) Sites() []api.Site {
 // Edges implements [api.Fleet].
 func (f *fleet) Edges() []api.Edge {
 	var out []api.Edge
-	for _, e := range f.hub.ingest.Edges() {
+	for _, e := range f.hub.agents() {
 		a := api.Edge{
 			ID: e.Edge, Site: e.Site, Connected: e.Connected, LastSeen: pointer(e.LastSeen), Version: e.Hello.Version,
 			Sequence: e.Position.Seq, Watermark: millis(e.Watermark), Backlog: e.Backlog, Status: "ok",
@@ -108,7 +108,7 @@ const maxGapsShown = 20
 // Devices implements [api.Fleet].
 func (f *fleet) Devices() []api.Device {
 	var out []api.Device
-	for _, e := range f.hub.ingest.Edges() {
+	for _, e := range f.hub.agents() {
 		for _, d := range f.hub.ingest.Devices(e.Edge) {
 			a := api.Device{
 				ID: d.ID, Site: d.Site, Edge: d.Edge, Profile: d.Profile, Revision: d.Revision,
@@ -171,7 +171,7 @@ func (h *Hub) noteUnobserved(edge string, from, to time.Time) {
 
 // Forget implements [api.EdgeAdmin].
 func (f *fleet) Forget(edge string) error {
-	if !slices.ContainsFunc(f.hub.ingest.Edges(), func(e ingest.EdgeStatus) bool { return e.Edge == edge }) {
+	if !slices.ContainsFunc(f.hub.agents(), func(e ingest.EdgeStatus) bool { return e.Edge == edge }) {
 		return api.ErrNoEdge
 	}
 	return f.hub.ingest.Forget(edge)

@@ -23,6 +23,7 @@ import (
 	"github.com/langbiang/langbiang/pkg/api/promapi"
 	"github.com/langbiang/langbiang/pkg/bus"
 	"github.com/langbiang/langbiang/pkg/clock"
+	"github.com/langbiang/langbiang/pkg/derive"
 	"github.com/langbiang/langbiang/pkg/ingest"
 	"github.com/langbiang/langbiang/pkg/ledger"
 	"github.com/langbiang/langbiang/pkg/push"
@@ -52,6 +53,7 @@ type Hub struct {
 	rules      ruleReloads
 	ingest     *ingest.Ingest
 	sources    sources
+	derived    *derive.Deriver // nil: none
 	registry   *registry
 	access     *access
 	deliveries *deliver.Deliveries
@@ -122,6 +124,9 @@ func Open(plan *Plan, version string, logger *slog.Logger) (h *Hub, err error) {
 	if err := h.openSources(version); err != nil {
 		return h, err
 	}
+	if err := h.openDerived(version); err != nil {
+		return h, err
+	}
 	if h.registry, err = newRegistry(h.ledger, plan, logger); err != nil {
 		return h, err
 	}
@@ -140,9 +145,9 @@ func Open(plan *Plan, version string, logger *slog.Logger) (h *Hub, err error) {
 	}
 	h.ingest, err = ingest.New(ingest.Config{
 		CheckpointEvery: cfg.Ingest.CheckpointEvery, RefusedDir: filepath.Join(cfg.DataDir, "refused"), Edges: edges,
-		Logger: logger, Registerer: h.metrics, SampleError: sampleError, OnHello: h.registry.hello, OnUnobserved: h.noteUnobserved, Pushed: h.sources.has,
+		Logger: logger, Registerer: h.metrics, SampleError: sampleError, OnHello: h.registry.hello, OnUnobserved: h.noteUnobserved, Pushed: h.sources.has, OnLate: h.late,
 	}, ingest.Parts{
-		Store: storePart{h.store, h.texts}, Texts: h.texts, Rules: rulesPart{h.engine}, Bands: h.engine, Ledger: ledgerPart{h.ledger}, Registry: h.registry, Bus: carrier{h.bus, h.sources},
+		Store: storePart{h.store, h.texts}, Texts: h.texts, Rules: rulesPart{h.engine}, Bands: h.engine, Ledger: ledgerPart{h.ledger, h.derived}, Registry: h.registry, Bus: carrier{h.bus, h.sources},
 	})
 	if err != nil {
 		return h, fmt.Errorf("ingest: %w", err)
@@ -314,6 +319,9 @@ func (h *Hub) Run(ctx context.Context) error {
 	sctx, stopSources := context.WithCancel(context.WithoutCancel(ctx))
 	defer stopSources()
 	sourcesDone := h.sources.run(sctx, func(err error) { cancel(fmt.Errorf("push: %w", err)) })
+	if h.derived != nil {
+		start("derived series", func() error { return h.derived.Run(ctx) })
+	}
 	if err := h.bus.Subscribe(h.receive); err != nil {
 		cancel(fmt.Errorf("bus: %w", err))
 	}

@@ -184,12 +184,12 @@ func BenchmarkFrameToStream(b *testing.B) {
 		send()
 	}
 	testutil.Eventually(b, time.Minute, "the hub has the first frames", func() bool {
-		for _, e := range h.ingest.Edges() {
+		for _, e := range h.agents() {
 			if e.Position.Seq == 0 {
 				return false
 			}
 		}
-		return len(h.ingest.Edges()) == edges
+		return len(h.agents()) == edges
 	})
 	const while = 10 * time.Second
 	var late, fsyncs []time.Duration

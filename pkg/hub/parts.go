@@ -6,6 +6,7 @@ import (
 
 	"github.com/langbiang/langbiang/pkg/alert"
 	"github.com/langbiang/langbiang/pkg/api"
+	"github.com/langbiang/langbiang/pkg/derive"
 	"github.com/langbiang/langbiang/pkg/ingest"
 	"github.com/langbiang/langbiang/pkg/ledger"
 	"github.com/langbiang/langbiang/pkg/rules"
@@ -59,7 +60,10 @@ func (r rulesPart) Open(edge string, saved []byte) (ingest.Fold, error) {
 	return r.engine.Open(edge, saved)
 }
 
-type ledgerPart struct{ l *ledger.Ledger }
+type ledgerPart struct {
+	l       *ledger.Ledger
+	derived *derive.Deriver // may be nil
+}
 
 func (p ledgerPart) Load(edge string) (ingest.Checkpoint, bool, error) {
 	c, ok, err := p.l.Load(edge)
@@ -67,6 +71,11 @@ func (p ledgerPart) Load(edge string) (ingest.Checkpoint, bool, error) {
 }
 
 func (p ledgerPart) Checkpoint(list []ingest.Checkpoint) error {
+	if p.derived != nil {
+		if err := p.derived.Save(); err != nil {
+			return err
+		}
+	}
 	out := make([]ledger.Checkpoint, len(list))
 	for i := range list {
 		out[i] = ledger.Checkpoint(list[i])

@@ -78,6 +78,7 @@ func (w *worker) fold(e *edge, f *wire.Frame) (n tally, err error) {
 func (w *worker) store(e *edge, f *wire.Frame, prev int64) (n tally, err error) {
 	b := e.cur
 	n.readings = len(f.Readings)
+	w.late = w.late[:0]
 	for i := range f.Readings {
 		r := &f.Readings[i]
 		s := &b.series[r.Series]
@@ -87,6 +88,9 @@ func (w *worker) store(e *edge, f *wire.Frame, prev int64) (n tally, err error) 
 		}
 		r.Quality = q
 		late := !e.pushed && (f.Estimated || r.Time <= prev-s.lag || r.Time > f.W-s.lag)
+		if late || e.pushed && r.Time <= prev-s.lag {
+			w.cameLate(r.Time)
+		}
 		last, st := &e.onTime[r.Series], streamValue
 		if late {
 			n.late++
@@ -124,6 +128,15 @@ func (w *worker) store(e *edge, f *wire.Frame, prev int64) (n tally, err error) 
 		}
 	}
 	return n, nil
+}
+
+// cameLate notes the hour of a late reading; those of a series stand together.
+func (w *worker) cameLate(t int64) {
+	const hour = 3_600_000
+	h := (t - 1) / hour
+	if n := len(w.late); n == 0 || w.late[n-1] != h {
+		w.late = append(w.late, h)
+	}
 }
 
 // normal maps the status that no version writes to bad, so that noQuality stays

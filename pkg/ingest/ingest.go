@@ -38,6 +38,11 @@ type Config struct {
 	// SampleError reports whether an error of Append is about that sample alone:
 	// it is counted, and ingest goes on.
 	SampleError func(error) bool
+	// OnLate is called by workers when readings came to times that were told to be
+	// over: the hours, numbered from 1970, the first being the one that ends at its
+	// number plus one. It must not block for long nor keep the slice. What it does
+	// must be durable before the next Ledger.Checkpoint returns.
+	OnLate func(edge string, hours []int64)
 	// OnLive is called by workers when an edge has new values to show, with the
 	// number of readings. It must not block.
 	OnLive func(edge string, readings int)

@@ -50,6 +50,7 @@ type worker struct {
 	between bool     // it is in use
 	labels  []telemetry.Label
 	cuts    []cut
+	late    []int64 // hours that late readings of the frame came to
 	out     []byte
 }
 
@@ -397,6 +398,9 @@ func (w *worker) take(e *edge, f *wire.Frame, s *schema, payload []byte, size in
 	n, err := w.fold(e, f)
 	if err != nil {
 		return false, err
+	}
+	if len(w.late) > 0 && w.g.cfg.OnLate != nil {
+		w.g.cfg.OnLate(e.id, w.late)
 	}
 	e.line.take(&f.Header)
 	if w.batch >= maxBatch {

@@ -163,6 +163,36 @@ func (s *Source) Write(ctx context.Context, readings []telemetry.Reading) error 
 	}
 }
 
+// Row is a value that the hub itself makes.
+type Row struct {
+	Metric string
+	Tags   []telemetry.Label // sorted by name
+	Time   int64             // ms
+	Value  float64
+}
+
+// Put takes rows as [Source.Write] does.
+func (s *Source) Put(ctx context.Context, rows []Row) error {
+	readings := make([]telemetry.Reading, 0, len(rows))
+	var key []byte
+	for i := range rows {
+		r := &rows[i]
+		key = append(append(key[:0], 'p', 0), r.Metric...)
+		for _, l := range r.Tags {
+			key = append(append(append(append(key, 0), l.Name...), '='), l.Value...)
+		}
+		index, scale, add, drop, err := s.table.lookup(key, telemetry.KindNumber, s.now().UnixMilli(), func() (string, []telemetry.Label) { return r.Metric, r.Tags })
+		switch {
+		case err != nil:
+			s.refused.Add(1)
+			s.logger.Warn("a row of the hub's own was refused", "metric", r.Metric, "err", err)
+		case !drop:
+			readings = append(readings, number(index, r.Time, r.Value*scale+add))
+		}
+	}
+	return s.Write(ctx, readings)
+}
+
 // Run cuts frames until ctx ends, and then answers nobody any more. An error means
 // that the log is closed.
 func (s *Source) Run(ctx context.Context) error {

@@ -130,7 +130,9 @@ func Load(files []Source, env Env) (*Set, error) {
 	if err := c.errs.Err(); err != nil {
 		return nil, err
 	}
-	return newSet(c.rules, env), nil
+	set := newSet(c.rules, env)
+	set.indexes = c.tables.indexes
+	return set, nil
 }
 
 // Reference returns the reference of rule files as Markdown.

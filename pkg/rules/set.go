@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/langbiang/langbiang/pkg/airindex"
 	"github.com/langbiang/langbiang/pkg/alert"
 	"github.com/langbiang/langbiang/pkg/internal/strictyaml"
 	"github.com/langbiang/langbiang/pkg/telemetry"
@@ -60,7 +61,7 @@ type rule struct {
 	atLeast        int   // readings that a window needs
 	full           bool  // the window says nothing before its width has been observed
 	epsilon        float64
-	index          *indexTable
+	index          *airindex.Table
 	several        *severalOf
 	fewer          *fewerOf
 	expr           *exprOf
@@ -168,7 +169,12 @@ type Set struct {
 	fewers     []uint16 // of kind fewer
 	clock      bool     // some are judged by the hub's clock
 	sites      map[string]Site
+	indexes    map[string]*airindex.Table
 }
+
+// AirIndex returns the table of an air quality index that the files bring; nil when
+// they do not.
+func (s *Set) AirIndex(name string) *airindex.Table { return s.indexes[name] }
 
 type ruleKey struct{ id, version string }
 

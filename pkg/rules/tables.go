@@ -3,11 +3,11 @@ package rules
 import (
 	"cmp"
 	"fmt"
-	"math"
 	"regexp"
 	"slices"
 	"time"
 
+	"github.com/langbiang/langbiang/pkg/airindex"
 	"github.com/langbiang/langbiang/pkg/alert"
 	"github.com/langbiang/langbiang/pkg/internal/strictyaml"
 	"github.com/langbiang/langbiang/pkg/telemetry"
@@ -17,12 +17,12 @@ import (
 // indexes, holidays. They stand beside the rules, as data with their sources.
 type tables struct {
 	ladders  map[string]*ladderTable
-	indexes  map[string]*indexTable
+	indexes  map[string]*airindex.Table
 	holidays map[string][]string
 }
 
 func newTables() tables {
-	return tables{ladders: map[string]*ladderTable{}, indexes: map[string]*indexTable{}, holidays: map[string][]string{}}
+	return tables{ladders: map[string]*ladderTable{}, indexes: map[string]*airindex.Table{}, holidays: map[string][]string{}}
 }
 
 // ladderTable is a ladder with names, for all series or place by place.
@@ -31,20 +31,6 @@ type ladderTable struct {
 	below    bool
 	levels   []level
 	at       []override // with rules of which only the levels count
-}
-
-// indexTable turns hourly means into an index, by linear steps.
-type indexTable struct {
-	Index []float64
-	Of    map[string]indexOf
-}
-
-// indexOf is one substance of an index: the concentrations at its steps, in the
-// index's unit, and what a reading has to be multiplied by to be in that unit.
-type indexOf struct {
-	NowCast bool
-	Factor  float64
-	At      []float64
 }
 
 // tablesFile is a file of tables.
@@ -93,6 +79,7 @@ type indexFile struct {
 type indexOfFile struct {
 	Mean   string    `yaml:"mean" doc:"hour: of the last full hour; nowcast: weighted over the last 12" default:"hour"`
 	Factor float64   `yaml:"factor" doc:"what a reading in the quantity's unit is multiplied by" default:"1"`
+	At8h   []float64 `yaml:"at_8h" doc:"concentrations at the steps for means over 8 h, of which the worst of the day counts in the daily index"`
 	At     []float64 `yaml:"at" doc:"concentrations at the steps of the index; fewer when the table ends earlier"`
 }
 
@@ -287,9 +274,9 @@ func (c *compiler) fromTable(f *ladderFile, r *rule, path []any) {
 	r.levels, r.places = slices.Clone(t.levels), t.at
 }
 
-func (c *compiler) indexTable(f indexFile, path []any) *indexTable {
+func (c *compiler) indexTable(f indexFile, path []any) *airindex.Table {
 	c.sourced(f.Source, path)
-	t := &indexTable{Index: f.Index, Of: map[string]indexOf{}}
+	t := &airindex.Table{Index: f.Index, Of: map[string]airindex.Of{}}
 	if len(f.Index) < 2 || !slices.IsSorted(f.Index) {
 		c.fault("the index needs two or more rising steps", "", slices.Concat(path, []any{"index"})...)
 	}
@@ -306,10 +293,14 @@ func (c *compiler) indexTable(f indexFile, path []any) *indexTable {
 			c.fault(fmt.Sprintf("%d concentrations; they must rise, two or more and at most as many as the index has steps", len(o.At)), "", slices.Concat(at, []any{"at"})...)
 			continue
 		}
+		if len(o.At8h) > len(f.Index) || !slices.IsSorted(o.At8h) {
+			c.fault(fmt.Sprintf("%d concentrations; they must rise, at most as many as the index has steps", len(o.At8h)), "", slices.Concat(at, []any{"at_8h"})...)
+			continue
+		}
 		if o.Factor == 0 {
 			o.Factor = 1
 		}
-		t.Of[q] = indexOf{NowCast: o.Mean == "nowcast", Factor: o.Factor, At: o.At}
+		t.Of[q] = airindex.Of{NowCast: o.Mean == "nowcast", Factor: o.Factor, At: o.At, At8h: o.At8h}
 	}
 	return t
 }
@@ -331,7 +322,7 @@ func (c *compiler) indexRule(i int, f *ruleFile, r *rule) {
 	if of.NowCast {
 		r.width = 12 * hour
 	}
-	r.index = &indexTable{Index: t.Index, Of: map[string]indexOf{r.quantity: of}}
+	r.index = &airindex.Table{Index: t.Index, Of: map[string]airindex.Of{r.quantity: of}}
 }
 
 const hour = int64(time.Hour / time.Millisecond)
@@ -349,56 +340,10 @@ func (a *aux) indexValue(r *rule) (float64, bool) {
 	}
 	c, ok := means[0], known[0]
 	if of.NowCast {
-		c, ok = nowCast(means, known)
+		c, ok = airindex.NowCast(means, known)
 	}
 	if !ok {
 		return 0, false
 	}
-	return r.index.of(of, c), true
-}
-
-// of returns the index of a concentration: linear between the steps, rounded, the
-// last step for all that lies beyond.
-func (t *indexTable) of(of indexOf, c float64) float64 {
-	for k := 1; k < len(of.At); k++ {
-		if c <= of.At[k] {
-			return math.Round(t.Index[k-1] + (t.Index[k]-t.Index[k-1])*max(0, c-of.At[k-1])/(of.At[k]-of.At[k-1]))
-		}
-	}
-	return t.Index[len(of.At)-1]
-}
-
-// nowCast weighs 12 hourly means, newest first, by Decision 1459/QĐ-TCMT: with w
-// the least divided by the greatest, at least one half; for w above one half the
-// weights w^(i-1) are made to sum to 1, else they are (1/2)^i. Two of the newest
-// three hours must be known; a missing one weighs nothing.
-func nowCast(c [12]float64, known [12]bool) (float64, bool) {
-	recent := 0
-	low, high := math.Inf(1), math.Inf(-1)
-	for i := range c {
-		if known[i] {
-			low, high = min(low, c[i]), max(high, c[i])
-			if i < 3 {
-				recent++
-			}
-		}
-	}
-	if recent < 2 {
-		return 0, false
-	}
-	w := 1.0
-	if high > 0 {
-		w = max(low/high, 0.5)
-	}
-	sum, weights, weight := 0.0, 0.0, 1.0
-	for i := range c {
-		if known[i] {
-			sum, weights = sum+weight*c[i], weights+weight
-		}
-		weight *= w
-	}
-	if w > 0.5 {
-		return sum / weights, true
-	}
-	return sum / 2, true
+	return r.index.Value(&of, c), true
 }
