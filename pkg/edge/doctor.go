@@ -74,7 +74,11 @@ func (d *doctor) examine(ctx context.Context, plan *Plan, version string) {
 			d.reach(ctx, cn.ID, hostOf(c.URL, "1883"), "is the broker running?")
 		}
 	}
-	d.reach(ctx, "hub", hostOf(plan.Config.Hub.URL, "1883"), "is the network up, and hub.url right? Readings are kept in the log meanwhile")
+	if plan.Config.Hub.URL == "" {
+		d.say("hub", nil, noHub, "")
+	} else {
+		d.reach(ctx, "hub", hostOf(plan.Config.Hub.URL, "1883"), "is the network up, and hub.url right? Readings are kept in the log meanwhile")
+	}
 	var s status
 	switch err := ask(ctx, plan.Config.DataDir, "/status", nil, &s); {
 	case errors.Is(err, errNotRunning):

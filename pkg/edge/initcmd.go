@@ -42,7 +42,7 @@ func initCommand() settings.Command[*Plan] {
 			if _, err := Load(path, nil); err != nil {
 				return fmt.Errorf("written, and to be mended:\n%w", err)
 			}
-			_, err := fmt.Fprintf(c.Stdout, "\n%s is written. Next:\n  langbiang-edge scan --config %s CONNECTION --add   # find the devices\n  langbiang-edge read --config %s                    # see their values\n  langbiang-edge doctor --config %s                  # is everything in place?\n  langbiang-edge run --config %s\n", path, path, path, path, path)
+			_, err := fmt.Fprintf(c.Stdout, "\n%s is written. Next:\n  langbiang-edge scan --config %s CONNECTION --add   # find the devices; of cameras with --hosts 10.0.0.0/24\n  langbiang-edge read --config %s                    # see their values\n  langbiang-edge doctor --config %s                  # is everything in place?\n  langbiang-edge run --config %s\n", path, path, path, path, path)
 			return err
 		},
 	}
@@ -126,7 +126,7 @@ func firstConfig(q *questions) string {
 	}
 	b.WriteString("buffer: {max_size: 1GiB, max_age: 30d, keep: 7d, commit_every: 5s}\n\nconnections:\n")
 	for {
-		kind := q.ask("Add a connection: serial, tcp, mqtt, or done", "done", oneOf("serial", "tcp", "mqtt", "done"))
+		kind := q.ask("Add a connection: serial, tcp, mqtt, camera, or done", "done", oneOf("serial", "tcp", "mqtt", "camera", "done"))
 		if kind == "done" || q.err != nil {
 			break
 		}
@@ -137,7 +137,7 @@ func firstConfig(q *questions) string {
 }
 
 func connection(q *questions, b *strings.Builder, kind string) {
-	name := q.ask("  Name of the connection", map[string]string{"serial": "bus-1", "tcp": "cabinet", "mqtt": "local"}[kind], func(s string) string {
+	name := q.ask("  Name of the connection", map[string]string{"serial": "bus-1", "tcp": "cabinet", "mqtt": "local", "camera": "cams"}[kind], func(s string) string {
 		switch {
 		case !namePattern.MatchString(s):
 			return "use letters, digits, _ . and -"
@@ -181,5 +181,13 @@ func connection(q *questions, b *strings.Builder, kind string) {
 			return "write tcp://HOST:1883 or ssl://HOST:8883"
 		})
 		fmt.Fprintf(b, "  - {id: %s, mqtt: {url: %s}}\n", name, strconv.Quote(url))
+	case "camera":
+		user := q.ask("  User at the cameras, one that may look; empty when they ask for none", "", anything)
+		if user == "" {
+			fmt.Fprintf(b, "  - {id: %s, camera: {}}\n", name)
+			return
+		}
+		file := q.ask("  File whose first line is the password", "/etc/langbiang/cameras.password", anything)
+		fmt.Fprintf(b, "  - {id: %s, camera: {user: %s, password_file: %s}}\n", name, strconv.Quote(user), strconv.Quote(file))
 	}
 }

@@ -13,6 +13,7 @@ import (
 	"github.com/langbiang/langbiang/pkg/driver"
 	"github.com/langbiang/langbiang/pkg/driver/modbus"
 	"github.com/langbiang/langbiang/pkg/internal/settings"
+	"github.com/langbiang/langbiang/pkg/profile"
 	"github.com/langbiang/langbiang/pkg/telemetry"
 )
 
@@ -32,7 +33,9 @@ func planCommand() settings.Command[*Plan] {
 			}
 			var b strings.Builder
 			for _, cn := range plan.Connections {
-				planConnection(&b, cn, only)
+				if only == "" || cn.has(only) {
+					planConnection(&b, cn, only)
+				}
 			}
 			_, err := fmt.Fprint(c.Stdout, b.String())
 			return err
@@ -42,9 +45,13 @@ func planCommand() settings.Command[*Plan] {
 
 func planConnection(b *strings.Builder, cn Connection, only string) {
 	cfg, isModbus := cn.Source.(*modbus.Config)
-	fmt.Fprintf(b, "%s (%s %s)\n", cn.ID, cn.Source.Kind(), addressOf(cn.Source))
+	fmt.Fprintf(b, "%s (%s)\n", cn.ID, strings.TrimSpace(cn.Source.Kind()+" "+addressOf(cn.Source)))
 	for _, d := range cn.Devices {
 		if only != "" && d.ID != only {
+			continue
+		}
+		if d.Camera != (profile.CameraDefaults{}) {
+			fmt.Fprintf(b, "  %s: asks %s, every %v\n", d.ID, strings.TrimSpace(d.Camera.RTSP+" "+d.Camera.Snapshot), d.Interval)
 			continue
 		}
 		if !isModbus {

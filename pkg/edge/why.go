@@ -116,7 +116,7 @@ func isDown(d *deviceStatus, reasons ...telemetry.Reason) bool {
 
 func connectionStep(s *status, d *deviceStatus) step {
 	c := connectionOf(s, d)
-	st := step{name: "connection", ok: true, text: fmt.Sprintf("%s (%s %s), %d of its %d devices answer", c.ID, c.Kind, c.Address, c.Up, c.Devices)}
+	st := step{name: "connection", ok: true, text: fmt.Sprintf("%s (%s), %d of its %d devices answer", c.ID, strings.TrimSpace(c.Kind+" "+c.Address), c.Up, c.Devices)}
 	if !isDown(d, telemetry.ReasonUnreachable) {
 		return st
 	}
