@@ -188,11 +188,12 @@ type Rule struct {
 	// fires), no_data (none of its series has had a reading since the hub started), or
 	// failing (its expression could not be evaluated the last time).
 	State      string     `json:"state"`
-	Matched    int        `json:"matched_series"`   // of kind expression: of the newest result; of edge_offline: edges
-	WithData   int        `json:"series_with_data"` // those that have had a reading since the hub started
-	NewestData *time.Time `json:"newest_data"`      // event time
-	Active     int        `json:"active"`           // alerts
-	LastFired  *time.Time `json:"last_fired"`       // start of its newest alert
+	Matched    int        `json:"matched_series"`                 // of kind expression: of the newest result; of edge_offline: edges
+	WithData   int        `json:"series_with_data"`               // those that have had a reading since the hub started
+	NewestData *time.Time `json:"newest_data"`                    // event time
+	Filling    *time.Time `json:"window_filling_until,omitempty"` // its windows began empty and are full then, in event time
+	Active     int        `json:"active"`                         // alerts
+	LastFired  *time.Time `json:"last_fired"`                     // start of its newest alert
 
 	Evaluations *Evaluations `json:"evaluations,omitempty"` // of kind expression
 }

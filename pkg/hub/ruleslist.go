@@ -97,7 +97,7 @@ func (h *Hub) describeRule(r *rules.RuleInfo, d ruleData) api.Rule {
 		ID: r.ID, Version: r.Version, Title: r.Title, Kind: string(r.Kind), JudgedBy: "event time", Judges: r.Judges, Quantity: r.Quantity, Unit: r.Unit,
 		Where: r.Where, Compares: r.Compares, Severities: []api.Limit{}, Overrides: r.Override, Schedule: r.Schedule, Bad: r.Bad, Maintenance: r.Maintenance,
 		Query: r.Query, Procedure: r.Procedure, Links: maps.Clone(r.Links), Labels: maps.Clone(r.Labels), Citation: r.Source, Position: r.Position, BuiltIn: r.BuiltIn,
-		State: ruleState(r, matched, d), Matched: matched, WithData: d.withData, NewestData: pointer(d.newest), Active: r.Active, LastFired: pointer(fired),
+		State: ruleState(r, matched, d), Matched: matched, WithData: d.withData, NewestData: pointer(d.newest), Filling: pointer(r.FillingUntil), Active: r.Active, LastFired: pointer(fired),
 	}
 	if r.ByClock {
 		a.JudgedBy = rules.HubClock

@@ -2,6 +2,7 @@ package rules
 
 import (
 	"math"
+	"slices"
 	"time"
 
 	"github.com/langbiang/langbiang/pkg/telemetry"
@@ -164,6 +165,7 @@ func (f *Fold) rematch(s *series, set *Set, reason string, t int64) {
 		f.account.add(r, 1, 0)
 	}
 	kept := make([]bool, len(machines))
+	heirs := f.heirs(s, machines, set)
 	for k := range s.machines {
 		m := &s.machines[k]
 		r := s.set.rules[m.rule]
@@ -191,6 +193,9 @@ func (f *Fold) rematch(s *series, set *Set, reason string, t int64) {
 		}
 		if !kept[k] && s.since != unbegun {
 			f.beginMachine(s, m, t)
+			if heirs != nil && heirs[k].ring != nil {
+				f.inherit(s, m, r, heirs[k], t)
+			}
 		}
 		if kept[k] && r.source == ofSilence {
 			f.setTick(s, m, &f.aux[m.aux], r) // the point's longest silence may be another now
@@ -200,6 +205,57 @@ func (f *Fold) rematch(s *series, set *Set, reason string, t int64) {
 		s.muted = s.muted || m.muted
 		f.schedule(s, m, r)
 	}
+}
+
+// heir is a window that a rule takes over from another of the same series.
+type heir struct {
+	aux
+	blind bool
+}
+
+// heirs returns, for each machine of a set that comes, the window that it can go on
+// with: what a rule made of the same steps of the same readings, however it judged
+// that. So a limit may be changed without the window being lost.
+func (f *Fold) heirs(s *series, machines []machine, set *Set) (out []heir) {
+	for k := range machines {
+		r := set.rules[machines[k].rule]
+		if r.source != ofWindow {
+			continue
+		}
+		for i := range s.machines {
+			m := &s.machines[i]
+			if m.aux == idle || !r.sameWindow(s.set.rules[m.rule]) {
+				continue
+			}
+			if out == nil {
+				out = make([]heir, len(machines))
+			}
+			if a := &f.aux[m.aux]; out[k].ring == nil || a.since < out[k].since {
+				out[k] = heir{*a, m.blind}
+			}
+		}
+		if out != nil {
+			out[k].ring = slices.Clone(out[k].ring)
+		}
+	}
+	return out
+}
+
+// sameWindow reports whether two rules gather the same of a series.
+func (r *rule) sameWindow(o *rule) bool {
+	return o.source == ofWindow && r.fn == o.fn && r.width == o.width && r.step == o.step && r.throughWork == o.throughWork
+}
+
+// inherit lets the machine, which judges from t on, go on with a window.
+func (f *Fold) inherit(s *series, m *machine, r *rule, from heir, t int64) {
+	a := &f.aux[m.aux]
+	turn := a.turn
+	*a, m.blind = from.aux, from.blind
+	a.turn = turn
+	a.roll(r, r.stepOf(t-1))
+	f.setTick(s, m, a, r)
+	a.again(m, r, t)
+	f.schedule(s, m, r)
 }
 
 // newAux gives the machine what its rule has to remember.

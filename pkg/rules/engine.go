@@ -198,6 +198,7 @@ func (e *Engine) Rules() []RuleInfo {
 	byID := map[string]*RuleInfo{}
 	for i := range infos {
 		byID[infos[i].ID] = &infos[i]
+		infos[i].FillingUntil = e.fillingUntil(sets, infos[i].ID)
 	}
 	e.count(set, byID)
 	if e.gather != nil {
@@ -208,6 +209,24 @@ func (e *Engine) Rules() []RuleInfo {
 		c.describe(byID)
 	}
 	return infos
+}
+
+// fillingUntil is when the windows of a rule of the newest set are full that began
+// empty with it; zero when they have been, or go on with what another had gathered.
+func (e *Engine) fillingUntil(sets []Effective, id string) time.Time {
+	newest := &sets[len(sets)-1]
+	r := newest.Set.rules[newest.Set.byID[id]]
+	if r.source != ofWindow || newest.From == Always || newest.From+r.width <= e.Newest() {
+		return time.Time{}
+	}
+	if len(sets) > 1 {
+		for _, o := range sets[len(sets)-2].Set.rules {
+			if o.quantity == r.quantity && r.sameWindow(o) {
+				return time.Time{}
+			}
+		}
+	}
+	return at(newest.From + r.width)
 }
 
 // count adds what the engine's own folds have done.

@@ -1,6 +1,7 @@
 package rules
 
 import (
+	"fmt"
 	"math"
 	"os"
 	"testing"
@@ -273,6 +274,32 @@ func TestRuleSetTakesEffectAtItsEventTime(t *testing.T) {
 	r.expect(t, "raised info @1100 v=21 p=21 l=10")
 	if err := e.Add(Effective{mustLoad(t, "[]"), 1050}); err == nil {
 		t.Error("a set with an earlier time was taken")
+	}
+}
+
+func TestAWindowOutlivesAChangeOfItsLimit(t *testing.T) {
+	rain := "- {id: rain, watch: {quantity: pm2_5}, window: {sum: 400ms, step: 100ms}, above: {warning: {limit: %d}}}\n%s"
+	e, r := newTest(t, fmt.Sprintf(rain, 100, ""))
+	f := openFold(t, e, nil, pm("a"))
+	f.Advance(1000)
+	for i := range int64(3) {
+		f.Observe(0, 1050+100*i, 10, good)
+	}
+	f.Advance(1270)
+	mean := "- {id: mean, watch: {quantity: pm2_5}, window: {mean: 400ms, step: 100ms}, above: {info: {limit: 1e6}}}\n"
+	if err := e.Add(Effective{mustLoad(t, fmt.Sprintf(rain, 35, mean)), 1300}); err != nil {
+		t.Fatal(err)
+	}
+	f.Observe(0, 1310, 8, good)
+	r.expect(t, "raised warning @1310 v=38 p=38 l=35")
+	for _, info := range e.Rules() {
+		if want := map[string]int64{"mean": 1700}[info.ID]; want == 0 && !info.FillingUntil.IsZero() || want > 0 && info.FillingUntil.UnixMilli() != want {
+			t.Errorf("%s fills until %v", info.ID, info.FillingUntil)
+		}
+	}
+	f.Advance(1800)
+	if got := e.Rules()[0].FillingUntil; !got.IsZero() {
+		t.Errorf("filling until %v, and it is past", got)
 	}
 }
 

@@ -3,6 +3,7 @@ package rules
 import (
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"strings"
 
 	"github.com/langbiang/langbiang/pkg/alert"
@@ -180,7 +181,18 @@ func randomSets(rnd *rand.Rand, log *oracleLog) []logSet {
 			switch rnd.IntN(5) {
 			case 0: // gone
 			case 1:
-				next.rules = append(next.rules, randomRule(rnd, int(r.id[1]-'0'), len(log.series)))
+				other := randomRule(rnd, int(r.id[1]-'0'), len(log.series))
+				if r.source == ofWindow && r.fn != fnIndex && rnd.IntN(2) == 0 { // other limits for the same window
+					limits := other
+					other = r
+					for i := range other.levels {
+						other.levels = slices.Clone(other.levels)
+						l := &other.levels[i]
+						l.hold, l.clearFor = rnd.Int64N(30), rnd.Int64N(30)
+					}
+					other.bad, other.hours = limits.bad, limits.hours
+				}
+				next.rules = append(next.rules, other)
 			case 2:
 				r.only = rnd.IntN(len(log.series)+1) - 1
 				next.rules = append(next.rules, r)

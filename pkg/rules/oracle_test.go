@@ -456,6 +456,13 @@ func (s *oracleSeries) change(log *oracleLog, set *int, t int64, begun bool) {
 				if begun {
 					m.off = r.schedule != nil && !r.schedule.active(to.from)
 				}
+				for _, old := range s.rules { // the longest window of the same kind goes on
+					o := &old.rule
+					if begun && r.source == ofWindow && o.source == ofWindow && r.fn == o.fn && r.width == o.width && r.step == o.step && r.through == o.through && r.nowcast == o.nowcast &&
+						(m.since == to.from || old.since < m.since) {
+						m.since, m.taken, m.x, m.blind = old.since, slices.Clone(old.taken), old.x, old.blind
+					}
+				}
 				next = append(next, m)
 			}
 		}

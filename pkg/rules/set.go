@@ -267,6 +267,8 @@ type RuleInfo struct {
 	Source    string // where the limits come from
 	Position  string // file:line:col
 
+	FillingUntil time.Time // its windows began empty and are full then, in event time; zero when they are
+
 	Matched   int       // series that it watches now
 	Active    int       // alerts of it that are active
 	Fired     uint64    // alerts raised since this process started
