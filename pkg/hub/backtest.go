@@ -27,8 +27,9 @@ import (
 
 // backtestFlags are those of rules backtest.
 type backtestFlags struct {
-	from, to, hub, data, sites, csv, column, timeColumn, quantity, device, zone, limits, svg string
-	only                                                                                     []string
+	remote
+	from, to, data, sites, csv, column, timeColumn, quantity, device, zone, limits, svg string
+	only                                                                                []string
 }
 
 func backtestCommand() settings.Command[*Plan] {
@@ -39,7 +40,7 @@ func backtestCommand() settings.Command[*Plan] {
 			f.StringVar(&b.from, "from", "", "begin, such as 2026-01-05 or 2026-01-05T08:00:00+07:00; of a CSV file its first row when not said")
 			f.StringVar(&b.to, "to", "", "end; now, or of a CSV file its last row, when not said")
 			f.StringSliceVar(&b.only, "rule", nil, "only these rules, with * and ?")
-			f.StringVar(&b.hub, "hub", "http://127.0.0.1:8080", "URL of the hub whose store is read")
+			b.remote.flags(f, "http://127.0.0.1:8080", "URL of the hub whose store is read")
 			f.StringVar(&b.data, "data", "", "data folder of a hub that is stopped, to be read in its place")
 			f.StringVar(&b.sites, "sites", "", "file of sites that rules may name")
 			f.StringVar(&b.csv, "csv", "", "read this file instead, plain or .gz")
@@ -102,7 +103,7 @@ func (b *backtestFlags) run(ctx context.Context, c settings.Call) error {
 	case b.data != "":
 		histories, err = readData(ctx, b.data, env, set, from.Add(-set.Memory()), to)
 	default:
-		histories, err = readHub(ctx, b.hub, set, from.Add(-set.Memory()), to)
+		histories, err = readHub(ctx, &b.remote, set, from.Add(-set.Memory()), to)
 	}
 	if err != nil {
 		return err
@@ -254,7 +255,7 @@ func (b *backtestFlags) evaluate(ctx context.Context, set *rules.Set, histories 
 		if b.csv != "" {
 			found[r.ID], err = rules.EvaluateAll(ctx, overReadings(histories), &r, from, to)
 		} else {
-			found[r.ID], err = evaluateStore(ctx, b.hub, &r, from, to)
+			found[r.ID], err = evaluateStore(ctx, &b.remote, &r, from, to)
 		}
 		if err != nil {
 			return nil, err
@@ -267,7 +268,7 @@ func (b *backtestFlags) evaluate(ctx context.Context, set *rules.Set, histories 
 const stepsAtOnce = 5000
 
 // evaluateStore lets a hub evaluate an expression over its store.
-func evaluateStore(ctx context.Context, hub string, r *rules.RuleInfo, from, to time.Time) (out []rules.Found, err error) {
+func evaluateStore(ctx context.Context, hub *remote, r *rules.RuleInfo, from, to time.Time) (out []rules.Found, err error) {
 	query, err := promapi.OnTime(r.Query)
 	if err != nil {
 		return nil, err
@@ -286,10 +287,9 @@ func evaluateStore(ctx context.Context, hub string, r *rules.RuleInfo, from, to 
 				} `json:"result"`
 			} `json:"data"`
 		}
-		u := strings.TrimRight(hub, "/") + "/prometheus/api/v1/query_range?" + url.Values{
+		if err := hub.get(ctx, "/prometheus/api/v1/query_range", url.Values{
 			"query": {query}, "start": {seconds(at)}, "end": {seconds(end)}, "step": {strconv.FormatFloat(r.Every.Seconds(), 'f', 3, 64)},
-		}.Encode()
-		if err := get(ctx, u, &answer); err != nil {
+		}, &answer); err != nil {
 			return nil, fmt.Errorf("rule %s: %w", r.ID, err)
 		}
 		first := len(out)

@@ -10,7 +10,6 @@ import (
 	"path/filepath"
 	"slices"
 	"strconv"
-	"strings"
 	"time"
 
 	"github.com/langbiang/langbiang/pkg/rules"
@@ -24,7 +23,7 @@ import (
 const chunk = 24 * time.Hour
 
 // readHub reads the series that the rules watch from the store of a hub that runs.
-func readHub(ctx context.Context, hub string, set *rules.Set, from, to time.Time) (out []rules.History, err error) {
+func readHub(ctx context.Context, hub *remote, set *rules.Set, from, to time.Time) (out []rules.History, err error) {
 	live, _, err := liveSeries(ctx, hub)
 	if err != nil {
 		return nil, err
@@ -73,7 +72,7 @@ func hasExpressions(set *rules.Set) bool {
 
 // askHub returns the samples that a query of PromQL finds at a time, of whatever
 // series.
-func askHub(ctx context.Context, hub, query string, at time.Time) (out []tsdb.Sample, err error) {
+func askHub(ctx context.Context, hub *remote, query string, at time.Time) (out []tsdb.Sample, err error) {
 	var answer struct {
 		Data struct {
 			Result []struct {
@@ -82,8 +81,7 @@ func askHub(ctx context.Context, hub, query string, at time.Time) (out []tsdb.Sa
 			} `json:"result"`
 		} `json:"data"`
 	}
-	u := strings.TrimRight(hub, "/") + "/prometheus/api/v1/query?" + url.Values{"query": {query}, "time": {strconv.FormatFloat(float64(at.UnixMilli())/1000, 'f', 3, 64)}}.Encode()
-	if err := get(ctx, u, &answer); err != nil {
+	if err := hub.get(ctx, "/prometheus/api/v1/query", url.Values{"query": {query}, "time": {strconv.FormatFloat(float64(at.UnixMilli())/1000, 'f', 3, 64)}}, &answer); err != nil {
 		return nil, err
 	}
 	for _, r := range answer.Data.Result {

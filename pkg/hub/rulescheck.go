@@ -6,13 +6,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net/http"
 	"net/url"
 	"os"
 	"path/filepath"
-	"strings"
 	"text/tabwriter"
-	"time"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
@@ -71,53 +68,9 @@ func toolEnv(sites string) (rules.Env, error) {
 	return rulesEnv(plan), nil
 }
 
-// get reads JSON from a hub's API.
-func get(ctx context.Context, url string, answer any) error {
-	ctx, cancel := context.WithTimeout(ctx, time.Minute)
-	defer cancel()
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
-	if err != nil {
-		return err
-	}
-	resp, err := http.DefaultClient.Do(req)
-	if err != nil {
-		return fmt.Errorf("the hub does not answer: %w", err)
-	}
-	defer func() { _ = resp.Body.Close() }()
-	data, err := io.ReadAll(io.LimitReader(resp.Body, 1<<30))
-	if err != nil {
-		return err
-	}
-	if resp.StatusCode != http.StatusOK {
-		return fmt.Errorf("the hub answered %s: %.300s", resp.Status, data)
-	}
-	return json.Unmarshal(data, answer)
-}
-
-// listAll reads every page of a list of a hub's API.
-func listAll[T any](ctx context.Context, hub, path string) (all []T, err error) {
-	for cursor := ""; ; {
-		var page struct {
-			Items []T    `json:"items"`
-			Next  string `json:"next"`
-		}
-		u := strings.TrimRight(hub, "/") + path + "?limit=1000"
-		if cursor != "" {
-			u += "&cursor=" + url.QueryEscape(cursor)
-		}
-		if err := get(ctx, u, &page); err != nil {
-			return nil, err
-		}
-		all = append(all, page.Items...)
-		if cursor = page.Next; cursor == "" {
-			return all, nil
-		}
-	}
-}
-
 // liveSeries returns the series that a hub knows now, and whether each has had a
 // reading since the hub started.
-func liveSeries(ctx context.Context, hub string) (out []telemetry.BoundSeries, known []bool, err error) {
+func liveSeries(ctx context.Context, hub *remote) (out []telemetry.BoundSeries, known []bool, err error) {
 	list, err := listAll[api.Series](ctx, hub, "/api/v1/series")
 	for i := range list {
 		s := &list[i]
@@ -131,11 +84,12 @@ func liveSeries(ctx context.Context, hub string) (out []telemetry.BoundSeries, k
 }
 
 func checkRulesCommand() settings.Command[*Plan] {
-	var hub, sites string
+	var hub remote
+	var sites string
 	return settings.Command[*Plan]{
 		Use: "check FILES", Short: "say everything that is wrong with rule files, and which live series the rules match", Args: cobra.MinimumNArgs(1),
 		Flags: func(f *pflag.FlagSet) {
-			f.StringVar(&hub, "hub", "", "URL of a hub whose live series are matched, for example http://127.0.0.1:8080")
+			hub.flags(f, "", "URL of a hub whose live series are matched, for example http://127.0.0.1:8080")
 			f.StringVar(&sites, "sites", "", "file of sites that rules may name")
 		},
 		Free: func(ctx context.Context, c settings.Call) error {
@@ -152,17 +106,17 @@ func checkRulesCommand() settings.Command[*Plan] {
 				return err
 			}
 			set = set.Written()
-			if hub == "" {
+			if hub.hub == "" {
 				_, err = fmt.Fprintf(c.Stdout, "fine: %s\n", settings.Count(set.Len(), "rule"))
 				return err
 			}
-			return printMatches(ctx, c.Stdout, set, hub)
+			return printMatches(ctx, c.Stdout, set, &hub)
 		},
 	}
 }
 
 // printMatches says what each rule watches of a live hub.
-func printMatches(ctx context.Context, w io.Writer, set *rules.Set, hub string) error {
+func printMatches(ctx context.Context, w io.Writer, set *rules.Set, hub *remote) error {
 	live, known, err := liveSeries(ctx, hub)
 	if err != nil {
 		return err
@@ -216,7 +170,7 @@ func printMatches(ctx context.Context, w io.Writer, set *rules.Set, hub string) 
 func count(n int, what string) string { return fmt.Sprintf("%d %s", n, what) }
 
 // resultNow says how many series an expression gives on the hub now.
-func resultNow(ctx context.Context, hub, query string) (series, data string) {
+func resultNow(ctx context.Context, hub *remote, query string) (series, data string) {
 	var answer struct {
 		Data struct {
 			Type   string            `json:"resultType"`
@@ -225,7 +179,7 @@ func resultNow(ctx context.Context, hub, query string) (series, data string) {
 	}
 	query, err := promapi.OnTime(query)
 	if err == nil {
-		err = get(ctx, strings.TrimRight(hub, "/")+"/prometheus/api/v1/query?"+url.Values{"query": {query}}.Encode(), &answer)
+		err = hub.get(ctx, "/prometheus/api/v1/query", url.Values{"query": {query}}, &answer)
 	}
 	n := len(answer.Data.Result)
 	switch {
