@@ -71,6 +71,8 @@ type Fleet interface {
 	Edges() []Edge
 	Devices() []Device
 	Series() []Series
+	// Watched returns the series that a rule watches, and whether there is such a rule.
+	Watched(rule string) ([]Series, bool)
 	Rules() []Rule
 }
 

@@ -1,6 +1,9 @@
 package api
 
-import "net/http"
+import (
+	"fmt"
+	"net/http"
+)
 
 // wants reports whether the value passes the query parameter of that name.
 func wants(r *http.Request, name, value string) bool {
@@ -28,8 +31,17 @@ func (h *Handler) listDevices(w http.ResponseWriter, r *http.Request) {
 }
 
 func (h *Handler) listSeries(w http.ResponseWriter, r *http.Request) {
-	if h.allow(w, r, "site", "edge", "device", "point", "quantity", "limit", "cursor") {
-		list(h, w, r, h.cfg.Fleet.Series(), func(s Series) string { return s.Edge + "/" + s.Device + "/" + s.Point },
+	if h.allow(w, r, "site", "edge", "device", "point", "quantity", "rule", "limit", "cursor") {
+		of := h.cfg.Fleet.Series
+		if rule := r.URL.Query().Get("rule"); rule != "" {
+			watched, ok := h.cfg.Fleet.Watched(rule)
+			if !ok {
+				h.problem(w, r, http.StatusNotFound, "no such rule", fmt.Sprintf("there is no rule %.80q; they are listed at /api/v1/rules", rule))
+				return
+			}
+			of = func() []Series { return watched }
+		}
+		list(h, w, r, of(), func(s Series) string { return s.Edge + "/" + s.Device + "/" + s.Point },
 			func(s Series) bool {
 				return sees(r, s.Site) && wants(r, "site", s.Site) && wants(r, "edge", s.Edge) && wants(r, "device", s.Device) &&
 					wants(r, "point", s.Point) && wants(r, "quantity", s.Quantity)

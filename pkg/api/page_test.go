@@ -37,3 +37,17 @@ func TestWithoutOutlinesThePageIsToldSo(t *testing.T) {
 		t.Errorf("%d %q", status, p.Detail)
 	}
 }
+
+func TestSeriesOfARule(t *testing.T) {
+	r := newRig(t, fixedFleet{series: []Series{{Edge: "e1", Device: "a", Point: "p"}, {Edge: "e1", Device: "b", Point: "p"}}}, nil)
+	var got struct {
+		Items  []Series
+		Detail string
+	}
+	if status, _ := r.get("/api/v1/series?rule=r1", &got); status != http.StatusOK || len(got.Items) != 1 || got.Items[0].Device != "a" {
+		t.Errorf("%d %+v", status, got)
+	}
+	if status, _ := r.get("/api/v1/series?rule=r2", &got); status != http.StatusNotFound || !strings.Contains(got.Detail, `no rule "r2"`) {
+		t.Errorf("%d %+v", status, got)
+	}
+}

@@ -137,11 +137,12 @@ type fixedFleet struct {
 	rules   []Rule
 }
 
-func (f fixedFleet) Sites() []Site     { return f.sites }
-func (f fixedFleet) Edges() []Edge     { return f.edges }
-func (f fixedFleet) Devices() []Device { return f.devices }
-func (f fixedFleet) Series() []Series  { return f.series }
-func (f fixedFleet) Rules() []Rule     { return f.rules }
+func (f fixedFleet) Sites() []Site                        { return f.sites }
+func (f fixedFleet) Edges() []Edge                        { return f.edges }
+func (f fixedFleet) Devices() []Device                    { return f.devices }
+func (f fixedFleet) Series() []Series                     { return f.series }
+func (f fixedFleet) Watched(rule string) ([]Series, bool) { return f.series[:1], rule == "r1" }
+func (f fixedFleet) Rules() []Rule                        { return f.rules }
 
 // rig is the API on a real listener, over a log and a fleet in memory.
 type rig struct {

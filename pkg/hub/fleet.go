@@ -135,10 +135,24 @@ func (f *fleet) Devices() []api.Device {
 }
 
 // Series implements [api.Fleet].
-func (f *fleet) Series() []api.Series {
+func (f *fleet) Series() []api.Series { return f.seriesThat(nil) }
+
+// Watched implements [api.Fleet].
+func (f *fleet) Watched(rule string) ([]api.Series, bool) {
+	_, set, err := ruleAdmin{f.hub}.rule(rule)
+	if err != nil {
+		return nil, false
+	}
+	return f.seriesThat(func(s *ingest.SeriesStatus) bool { return slices.Contains(set.Matches(s.BoundSeries), rule) }), true
+}
+
+func (f *fleet) seriesThat(wanted func(*ingest.SeriesStatus) bool) []api.Series {
 	var out []api.Series
 	for _, e := range f.hub.ingest.Edges() {
 		for _, s := range f.hub.ingest.Series(e.Edge) {
+			if wanted != nil && !wanted(&s) {
+				continue
+			}
 			q := f.hub.plan.Quantities[s.Quantity]
 			a := api.Series{
 				Site: s.Site, Edge: s.Edge, Device: s.Device, Point: s.Point, Quantity: s.Quantity, Unit: s.Unit,

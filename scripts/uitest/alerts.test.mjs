@@ -77,8 +77,10 @@ test("comment, assign and close with a cause, on the alert's page, by the keyboa
   await page.getByRole("dialog").getByRole("button", { name: "Đóng cảnh báo" }).click();
   await until("it is closed", async () => (await alert(a.id)).closed?.cause === "sensor_fault");
   await page.getByText("Đã đóng: Lỗi cảm biến").waitFor();
+  if (a.rule === "pm25-high") assert.equal(await page.getByRole("link", { name: /Quy trình/ }).first().getAttribute("href"), "https://ioc.example/quy-trinh/bui-min");
   await until("the plot says what it shows", async () => /µg\/m³|Thời gian cảnh báo/.test((await texts(page.locator(".plot .key"))).join(" ")));
   await browser.accessible("an alert");
+  await browser.picture("page-alert");
 });
 
 test("many at once: chosen by the keyboard, acknowledged, undone", async () => {

@@ -2,6 +2,7 @@
 // real hub and edge. The numbers are printed; what fails is what cannot be due to
 // a busy machine.
 import assert from "node:assert/strict";
+import { createServer } from "node:http";
 import { gzipSync } from "node:zlib";
 import { after, before, test } from "node:test";
 import { Browser, rows, shown } from "./browser.mjs";
@@ -88,6 +89,27 @@ test("1,000 alerts stay smooth while they change and are scrolled", async (t) =>
   await page.keyboard.press("a");
   await until("all are acknowledged in one go", async () => (await crowd.get("alerts/counts")).unacknowledged < 400);
   await browser.close();
+});
+
+test("the map draws outlines, and another vendor's screen that hub.yaml names may frame the wall", async () => {
+  const page = await browser.open("#/fleet");
+  const outlines = page.waitForResponse((r) => r.url().endsWith("/page/outlines"));
+  await page.keyboard.press("3");
+  assert.equal((await outlines).status(), 200);
+  await browser.close();
+  const screen = createServer((_, answer) => answer.setHeader("Content-Type", "text/html").end(`<iframe title="wall" width="1200" height="700" src="${crowd.url}/#/wall"></iframe>`));
+  for (const [port, works] of [[crowd.vendor, true], [0, false]]) {
+    await new Promise((done) => screen.listen(port, "localhost", done));
+    const context = await browser.chromium.newContext({ viewport: { width: 1300, height: 800 } });
+    const other = await context.newPage();
+    await other.goto(`http://localhost:${screen.address().port}/`);
+    const wall = other.frameLocator("iframe").locator(".wall .lines li").first();
+    if (works) await wall.waitFor();
+    else assert.match(other.frames()[1].url(), /^chrome-error:/, "a stranger may not frame it");
+    await context.close();
+    screen.closeAllConnections();
+    await new Promise((done) => screen.close(done));
+  }
 });
 
 test("500 devices stay smooth", async (t) => {

@@ -140,7 +140,12 @@ mqtt: {listen: 127.0.0.1:${s.mqtt}}
 sites: ${join(root, "configs/demo/sites.yaml")}
 rules: [./rules.yaml]
 clock: {require_sync: false}
+page: {outlines: ./communes.geojson, frames: ["http://localhost:${s.vendor = await freePort()}"]}
 `);
+    await writeFile(join(s.dir, "communes.geojson"), JSON.stringify({
+      type: "FeatureCollection",
+      features: [{ type: "Feature", properties: {}, geometry: { type: "Polygon", coordinates: [[[108.3, 12.0], [108.5, 12.0], [108.5, 12.1], [108.3, 12.1], [108.3, 12.0]]] } }],
+    }));
     s.hubArgs = ["run", "--config", join(s.dir, "hub.yaml")];
     await s.startHub();
     const edge = join(s.dir, "edge.yaml");

@@ -108,6 +108,7 @@ test("rules say what they match; other limits are tried on the past", async () =
   assert.ok(episodes[0] > 0 && episodes[1] > 0, `episodes ${episodes}`);
   assert.equal(episodes[2], 0, "5,000 µg/m³ has not been");
   await page.locator(".plot canvas").first().waitFor();
+  await page.getByRole("region", { name: "Số chuỗi theo dõi" }).getByRole("link", { name: "market-air" }).waitFor();
   await browser.accessible("a rule");
   await browser.picture("page-rule");
 });

@@ -171,7 +171,17 @@ export interface Rule {
   id: string;
   version: string;
   kind: string;
-  title?: Text;
+  title: Text;
+  judged_by: string;
+  compares?: string;
+  query?: string;
+  procedure?: string;
+  position: string;
+  built_in: boolean;
+  state: string;
+  series_with_data: number;
+  newest_data: string | null;
+  evaluations?: { count: number; failures: number; error: string };
   quantity: string;
   unit?: string;
   where?: string;
@@ -182,7 +192,7 @@ export interface Rule {
   links?: Record<string, string>;
   source?: string;
   matched_series: number;
-  active?: number;
+  active: number;
   last_fired: string | null;
 }
 

@@ -68,7 +68,7 @@ function windowOf(a: Alert): [number, number] {
 }
 
 export function limitsOf(rule: Rule | undefined, u: string): LimitLine[] {
-  if (!rule || !["above", "below", "outside", "inside"].includes(rule.kind)) return [];
+  if (!rule?.compares || !["above", "below", "outside", "inside"].includes(rule.kind)) return []; // of the reading itself
   return rule.severities.flatMap((l) => [l.limit, ...(rule.kind === "outside" || rule.kind === "inside" ? [l.low ?? NaN] : [])].filter((v) => Number.isFinite(v))
     .map((v) => ({ value: v, text: `${t("severity")[l.severity]} ${measured(v, u)}`, severity: l.severity, unit: u })));
 }

@@ -1,6 +1,6 @@
 // Rules: what each watches, when it fired last, and what other limits would do.
-import { useState } from "preact/hooks";
-import { post } from "../api";
+import { useEffect, useState } from "preact/hooks";
+import { all, post } from "../api";
 import { duration, full, measured, number, percent, unit, when } from "../format";
 import { lang, t, text } from "../i18n";
 import { Badge, Chip, Empty, Field, Loading, siteName, title } from "../parts/basics";
@@ -9,14 +9,14 @@ import { rules, series } from "../poll";
 import type { Course } from "../readings";
 import { path, route } from "../router";
 import { current } from "../store";
-import { type Level, rank, type Rule, type Severity } from "../types";
+import { type Level, rank, type Rule, type Series, type Severity } from "../types";
 import { limitsOf } from "./alert";
 import { NextStep } from "./overview";
 
 const levels = (r: Rule) => r.severities.map((l) => `${t("severity")[l.severity]} ${levelText(r, l)}`).join(" · ");
 function levelText(r: Rule, l: Level, u = r.unit ?? "") {
   if (r.kind === "no_data" || r.kind === "flatline" || r.kind === "edge_offline") return l.for && l.for !== "0s" ? goTime(l.for) : duration(l.limit * 1000);
-  const sign = r.kind === "above" ? "> " : r.kind === "below" ? "< " : "";
+  const sign = r.compares === "above" ? "> " : r.compares === "below" ? "< " : "";
   return `${sign}${l.low !== undefined && l.low !== l.limit ? `${number(l.low)}–` : ""}${measured(l.limit, u)}`;
 }
 
@@ -41,7 +41,7 @@ export function Rules() {
       <div class="tools"><input type="search" class="search" aria-label={t("search")} placeholder={`${t("search")}…`} value={words} onInput={(e) => setWords(e.currentTarget.value)} /></div>
       {shown.length === 0 ? <Empty>{list.length ? t("noMatch") : t("noRules")}</Empty> : (
         <div class="panel scroll" tabIndex={0} role="region" aria-label={t("nav").rules}><table>
-          <thead><tr><th>{t("rule")}</th><th>{t("quantity")}</th><th>{t("ladder")}</th><th class="n">{t("matched")}</th><th class="n">{t("activeNow")}</th><th>{t("lastFired")}</th></tr></thead>
+          <thead><tr><th>{t("rule")}</th><th>{t("quantity")}</th><th>{t("ladder")}</th><th>{t("state")}</th><th class="n">{t("matched")}</th><th class="n">{t("activeNow")}</th><th>{t("lastFired")}</th></tr></thead>
           <tbody>{shown.map((r) => {
             const active = activeOf(r.id);
             const worst = active.reduce<Severity | "">((a, x) => (rank(x.severity) > rank(a) ? x.severity : a), "");
@@ -50,7 +50,8 @@ export function Rules() {
                 <td><a href={path("rule", r.id)}>{text(r.title) || r.id}</a>{r.title && <div class="soft">{r.id}</div>}</td>
                 <td>{r.quantity || "–"} <span class="soft">{t("kinds")[r.kind] ?? r.kind}</span></td>
                 <td class="num">{levels(r)}</td>
-                <td class="n">{r.matched_series === 0 && r.kind !== "several" && r.kind !== "edge_offline" ? <Chip kind="bad">{t("matchesNothing")}</Chip> : number(r.matched_series, 0)}</td>
+                <td><State r={r} /></td>
+                <td class="n">{number(r.matched_series, 0)}</td>
                 <td class="n">{active.length ? <Badge of={worst}>{active.length}</Badge> : "–"}</td>
                 <td class="num">{r.last_fired ? when(r.last_fired) : t("never")}</td>
               </tr>
@@ -60,6 +61,12 @@ export function Rules() {
       )}
     </>
   );
+}
+
+// State is how it is with a rule: also that it cannot do what it is for.
+function State({ r }: { r: Rule }) {
+  const bad = r.state === "no_series" || r.state === "no_data" || r.state === "failing";
+  return <Chip kind={bad ? "bad" : r.state === "ok" ? "good" : ""} title={r.evaluations?.error}>{t("ruleStates")[r.state] ?? r.state}</Chip>;
 }
 
 export function RuleView() {
@@ -87,12 +94,15 @@ export function RuleView() {
               <dt>ID</dt><dd>{r.id}</dd>
               <dt>{t("quantity")}</dt><dd>{r.quantity || "–"} ({t("kinds")[r.kind] ?? r.kind}{r.judges ? `, ${r.judges}` : ""})</dd>
               {r.where && <><dt>{t("choose")}</dt><dd>{r.where}</dd></>}
-              <dt>{t("matched")}</dt><dd>{r.matched_series === 0 ? <Chip kind="bad">{t("matchesNothing")}</Chip> : number(r.matched_series, 0)}</dd>
+              <dt>{t("state")}</dt><dd><State r={r} /> {r.evaluations?.error}</dd>
+              {r.query && <><dt>PromQL</dt><dd><code>{r.query}</code></dd></>}
+              <dt>{t("matched")}</dt><dd>{number(r.matched_series, 0)} ({t("withData")}: {number(r.series_with_data, 0)}{r.newest_data ? `, ${when(r.newest_data)}` : ""})</dd>
               <dt>{t("lastFired")}</dt><dd>{r.last_fired ? full(r.last_fired) : t("never")}</dd>
               {r.source && <><dt>{t("source")}</dt><dd>{r.source}</dd></>}
               {Object.entries(r.links ?? {}).filter(([, u]) => /^https?:\/\//i.test(u)).map(([n, u]) => [<dt key={n}>{n === "procedure" ? t("procedure") : n === "camera" ? t("camera") : n}</dt>, <dd key={u}><a href={u} target="_blank" rel="noopener noreferrer">{u}</a></dd>])}
             </dl>
           </section>
+          <Watched r={r} />
           <section class="panel" aria-label={t("ladder")}>
             <h2>{t("ladder")}</h2>
             <table>
@@ -106,6 +116,21 @@ export function RuleView() {
   );
 }
 
+// Watched lists the series that a rule judges, with what they are now.
+function Watched({ r }: { r: Rule }) {
+  const [list, setList] = useState<Series[] | null>(null);
+  useEffect(() => { all<Series>(`series?rule=${encodeURIComponent(r.id)}`).then(setList, () => setList([])); }, [r.id, r.version, r.matched_series]);
+  if (!list?.length) return null;
+  return (
+    <section class="panel" aria-label={t("matched")}>
+      <h2>{t("matched")} ({number(list.length, 0)})</h2>
+      <ul class="stack" style={{ gap: ".25rem", maxHeight: "16rem", overflow: "auto" }} tabIndex={0} aria-label={t("matched")}>{list.slice(0, 200).map((s) => (
+        <li key={`${s.edge}/${s.device}/${s.point}`}><a href={`${path("series")}?s=${encodeURIComponent(`${s.edge}/${s.device}/${s.point}`)}`}>{s.device}{s.point === s.quantity ? "" : ` · ${s.point}`}</a> <span class="soft">{siteName(s.site)}</span> <span class="num">{s.text || measured(s.value, s.unit, s.decimals)}</span></li>
+      ))}</ul>
+    </section>
+  );
+}
+
 interface Tried {
   from: string;
   to: string;
@@ -115,7 +140,7 @@ interface Tried {
 }
 
 function Backtest({ r }: { r: Rule }) {
-  const able = (r.kind === "above" || r.kind === "below") && r.severities.length > 0;
+  const able = (r.compares === "above" || r.compares === "below") && r.judged_by === "event time" && r.severities.length > 0;
   const [severity, setSeverity] = useState<Severity>(r.severities[0]?.severity ?? "warning");
   const at = r.severities.find((l) => l.severity === severity)?.limit ?? 0;
   const around = [0.8, 0.9, 1.1, 1.2].map((f) => number(Number((at * f).toPrecision(3)))).join("; ");
