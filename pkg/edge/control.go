@@ -27,6 +27,8 @@ import (
 //	GET  /hardware?device=ID   what it has been: [Replaced]
 //	POST /hardware?device=ID&serial=S&note=N&at=T   it is other hardware now
 //	GET  /trace?connection=ID   its exchanges as JSON lines, until the other side goes
+//	POST /page?for=30m&listen=A   the status page is opened: [pageOpened]
+//	POST /page/close         and closed
 //	POST /write?device=ID&point=ID&value=V   [written]
 //
 // What it refuses it answers with 422 and the reason as text.
@@ -96,6 +98,21 @@ func (a *Agent) serveControl(ctx context.Context) error {
 		q := r.URL.Query()
 		out, err := a.Write(r.Context(), q.Get("device"), q.Get("point"), q.Get("value"))
 		answer(w, asWritten(out), err)
+	})
+	page := &statusPage{agent: a}
+	defer page.shut()
+	mux.HandleFunc("POST /page", func(w http.ResponseWriter, r *http.Request) {
+		length, err := time.ParseDuration(r.URL.Query().Get("for"))
+		if err != nil {
+			answer(w, nil, err)
+			return
+		}
+		out, err := page.open(ctx, r.URL.Query().Get("listen"), length)
+		answer(w, out, err)
+	})
+	mux.HandleFunc("POST /page/close", func(w http.ResponseWriter, _ *http.Request) {
+		page.shut()
+		answer(w, true, nil)
 	})
 	return serveUntil(ctx, a.control, mux)
 }

@@ -68,6 +68,9 @@ type connectionStatus struct {
 	Address string `json:"address"`
 	Devices int    `json:"devices"`
 	Up      int    `json:"up"`
+	// Load is the share of its time that a serial line is busy, as planned; above 1
+	// readings are missed. Nil for what is no serial line.
+	Load *float64 `json:"load,omitempty"`
 }
 
 // deviceStatus is one device with its newest values.
@@ -94,6 +97,7 @@ type pointStatus struct {
 	ID       string    `json:"id"`
 	Quantity string    `json:"quantity"`
 	Unit     string    `json:"unit"`
+	Symbol   string    `json:"symbol"` // the unit as people write it
 	Decimals int       `json:"decimals"`
 	Value    *float64  `json:"value,omitempty"`
 	Text     string    `json:"text,omitempty"`
@@ -123,6 +127,11 @@ func describeDevices(plan *Plan, src newest, only string) (connections []connect
 			}
 			if only == "" || only == d.ID {
 				devices = append(devices, ds)
+			}
+		}
+		if cfg, ok := c.Source.(*modbus.Config); ok {
+			if load, worst := lineLoad(cfg, c.Devices); worst != nil {
+				cs.Load = &load
 			}
 		}
 		connections = append(connections, cs)
@@ -157,7 +166,7 @@ func describeDevice(plan *Plan, src newest, d *driver.Device, connection string)
 	for i := range d.Points {
 		p := &d.Points[i]
 		q := plan.Quantities[p.Quantity]
-		ps := pointStatus{ID: p.ID, Quantity: p.Quantity, Unit: q.Unit, Decimals: q.Decimals}
+		ps := pointStatus{ID: p.ID, Quantity: p.Quantity, Unit: q.Unit, Symbol: telemetry.UnitSymbol(q.Unit), Decimals: q.Decimals}
 		if r, ok := src.reading(d, i); ok {
 			ps.Quality, ps.Time = r.Quality.String(), at(r.Time)
 			if r.Text != "" {

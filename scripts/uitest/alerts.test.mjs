@@ -80,7 +80,8 @@ test("comment, assign and close with a cause, on the alert's page, by the keyboa
   if (a.rule === "pm25-high") assert.equal(await page.getByRole("link", { name: /Quy trình/ }).first().getAttribute("href"), "https://ioc.example/quy-trinh/bui-min");
   await until("the plot says what it shows", async () => /µg\/m³|Thời gian cảnh báo/.test((await texts(page.locator(".plot .key"))).join(" ")));
   await browser.accessible("an alert");
-  await browser.picture("page-alert");
+  while (await page.locator(".toast .x").count()) await page.locator(".toast .x").first().click();
+  await browser.picture("page-alert", { fullPage: true });
 });
 
 test("many at once: chosen by the keyboard, acknowledged, undone", async () => {

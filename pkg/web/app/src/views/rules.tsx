@@ -106,7 +106,7 @@ export function RuleView() {
           <section class="panel" aria-label={t("ladder")}>
             <h2>{t("ladder")}</h2>
             <table>
-              <thead><tr><th>{t("severityName")}</th><th class="n">{unit(r.unit) || t("limit")}</th><th class="n">{t("clearAt")}</th><th class="n">{t("forTime")}</th></tr></thead>
+              <thead><tr><th>{t("severityName")}</th><th class={unit(r.unit) ? "n unit" : "n"}>{unit(r.unit) || t("limit")}</th><th class="n">{t("clearAt")}</th><th class="n">{t("forTime")}</th></tr></thead>
               <tbody>{[...r.severities].reverse().map((l) => <tr key={l.severity}><td><Badge of={l.severity} /></td><td class="n">{levelText(r, l, "")}</td><td class="n">{number(l.clear)}</td><td class="n">{goTime(l.for)}</td></tr>)}</tbody>
             </table>
           </section>
