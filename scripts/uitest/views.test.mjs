@@ -145,6 +145,25 @@ test("history is filtered and exported", async () => {
   await browser.accessible("history");
 });
 
+test("who has signed in acts under that name; who may only look finds nothing to press", async () => {
+  let role = "operator";
+  const page = await browser.open("icon.svg", { who: "" });
+  await page.route("**/api/v1/session", (r) => r.fulfill({ json: { name: "Trần Văn Hùng", role, groups: [], token: false, auth: true } }));
+  await page.goto(`${line.url}/`);
+  await page.locator(".own .name", { hasText: "Trần Văn Hùng" }).waitFor();
+  await page.getByRole("button", { name: "Đăng xuất" }).waitFor();
+  await page.locator(".alert button.ack").first().waitFor();
+  assert.equal(await page.locator(".who input").count(), 0, "the name is not asked for");
+  role = "viewer";
+  await page.reload();
+  await page.locator(".own .name").waitFor();
+  await page.locator(".alert").first().waitFor();
+  await until("there is nothing to press", async () => (await page.locator(".alert button").count()) === 0);
+  await page.unroute("**/api/v1/session");
+  await page.route("**/api/v1/alerts/counts", (r) => r.fulfill({ status: 401, json: { title: "sign in first" } }));
+  await page.waitForURL(/\/login\?next=%2F/); // a session that is over
+});
+
 test("an empty system tells the next step", async () => {
   const empty = await Empty.start();
   const other = await Browser.start(empty.url);

@@ -1,17 +1,22 @@
 // What people do to alerts: asked for, sent, told, undone.
-import { signal } from "@preact/signals";
+import { computed, signal } from "@preact/signals";
 import { newKey, post } from "./api";
 import { keep, read, t } from "./i18n";
+import { mayAct, session } from "./session";
 import { known, put } from "./store";
 import type { Alert, Entry } from "./types";
 
 export type ActName = "acknowledge" | "unacknowledge" | "comment" | "assign" | "shelve" | "unshelve" | "close" | "reopen";
 
-export const who = signal(read("who") ?? "");
-export function setWho(name: string) { who.value = name.trim(); keep("who", who.value); }
+// who is who has signed in; where nobody does, the name that was typed.
+const typed = signal(read("who") ?? "");
+export const signedIn = computed(() => (session.value?.auth ? session.value.name : ""));
+export const who = computed(() => signedIn.value || typed.value);
+export function setWho(name: string) { typed.value = name.trim(); keep("who", typed.value); }
 
 // possible says whether the hub would take the act now.
 export function possible(act: ActName, a: Alert) {
+  if (!mayAct.value) return false;
   switch (act) {
     case "acknowledge": return !a.acknowledged;
     case "unacknowledge": return a.acknowledged && !a.closed;

@@ -12,6 +12,7 @@ export class Problem extends Error {
 async function answer<T>(r: Response): Promise<T> {
   if (r.status < 502) contact.value = Date.now(); // beyond stand the words of a proxy
   if (r.ok) return r.json() as Promise<T>;
+  if (r.status === 401) location.href = `/login?next=${encodeURIComponent(`${location.pathname}${location.search}${location.hash}`)}`; // the session is over
   const body = await r.json().catch(() => ({})) as { title?: string; detail?: string; error?: string };
   throw new Problem(r.status, body.title ?? `HTTP ${r.status}`, body.detail ?? body.error ?? "");
 }

@@ -1,7 +1,7 @@
 // The frame around the views: who is on duty, whether what is shown is current.
 import type { ComponentType } from "preact";
 import { useEffect, useState } from "preact/hooks";
-import { setWho, undo, who } from "./acting";
+import { setWho, signedIn, undo, who } from "./acting";
 import { contact } from "./api";
 import { clock, duration, full, when } from "./format";
 import { lang, setLang, t } from "./i18n";
@@ -11,6 +11,7 @@ import { Loading } from "./parts/basics";
 import { counts, sites } from "./poll";
 import { go, path, route } from "./router";
 import { lastEvent, link, notice, stale, tick } from "./store";
+import { leave, session } from "./session";
 import { setTheme, theme, type Theme } from "./theme";
 import { Overview } from "./views/overview";
 
@@ -106,7 +107,8 @@ export function App() {
         </nav>
         <Health />
         <div class="own">
-          <label class="who"><span class="sr">{t("who")}</span><input value={who.value} maxLength={60} placeholder={t("who")} autocomplete="name" onChange={(e) => setWho(e.currentTarget.value)} /></label>
+          {signedIn.value ? <span class="name" title={t("roles")[session.value!.role] ?? session.value!.role}>{signedIn.value}</span> : <label class="who"><span class="sr">{t("who")}</span><input value={who.value} maxLength={60} placeholder={t("who")} autocomplete="name" onChange={(e) => setWho(e.currentTarget.value)} /></label>}
+          {signedIn.value && !session.value!.token && <button type="button" onClick={() => void leave()}>{t("signOut")}</button>}
           <button type="button" title={`${t("theme")}: ${t("themes")[theme.value]}`} aria-label={`${t("theme")}: ${t("themes")[theme.value]}`} onClick={() => setTheme(themes[(themes.indexOf(theme.value) + 1) % themes.length]!)}>{{ auto: "◐", light: "☀", dark: "☾" }[theme.value]}</button>
           <button type="button" id="lang" lang={lang.value === "vi" ? "en" : "vi"} onClick={() => setLang(lang.value === "vi" ? "en" : "vi")}>{t("lang")}</button>
           <button type="button" aria-label={t("keys")} title={t("keys")} onClick={() => setHelp(true)}>?</button>

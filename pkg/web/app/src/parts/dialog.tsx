@@ -1,7 +1,7 @@
 // Dialogs and messages. The browser's own dialog keeps the focus within itself.
 import type { ComponentChildren } from "preact";
 import { useEffect, useRef, useState } from "preact/hooks";
-import { asking, dismiss, perform, setWho, toasts, undo, who } from "../acting";
+import { asking, dismiss, perform, setWho, signedIn, toasts, undo, who } from "../acting";
 import { t } from "../i18n";
 import { known } from "../store";
 import { Field, title } from "./basics";
@@ -39,7 +39,7 @@ function ActForm() {
   const close = () => { asking.value = null; };
   const submit = async (e: Event) => {
     e.preventDefault();
-    setWho(name);
+    if (!signedIn.value) setWho(name);
     setBusy(true);
     const fields: Record<string, unknown> = {};
     if (act === "comment") fields.text = words;
@@ -56,7 +56,7 @@ function ActForm() {
     <Dialog title={t("acts")[act]!} onClose={close}>
       <p class="about">{ids.length === 1 && first ? title(first) : `${ids.length} ${t("ofAlerts")}`}</p>
       <form onSubmit={submit}>
-        <Field label={t("whoAsk")}><input required maxLength={60} value={name} onInput={(e) => setName(e.currentTarget.value)} autocomplete="name" /></Field>
+        {!signedIn.value && <Field label={t("whoAsk")}><input required maxLength={60} value={name} onInput={(e) => setName(e.currentTarget.value)} autocomplete="name" /></Field>}
         {act === "shelve" && <>
           <Field label={t("forHow")}><select value={span} onChange={(e) => setSpan(e.currentTarget.value)}>{spans.map((s) => <option key={s} value={s}>{t("spans")[s]}</option>)}</select></Field>
           <p class="hint">{t("shelveNote")}</p>

@@ -12,6 +12,7 @@ import { useCourses } from "../parts/courses";
 import { edges, rules, series, sites } from "../poll";
 import type { Shade } from "../readings";
 import { path, route } from "../router";
+import { mayAct } from "../session";
 import { current, known, put, version } from "../store";
 import { type Alert, type Entry, rank, type Receipt, type Rule, type Series } from "../types";
 
@@ -48,7 +49,7 @@ function Shown({ a }: { a: Alert }) {
         <div class="stack">
           <Courses a={a} rule={rule} />
           <Log a={a} />
-          <Notices a={a} />
+          {mayAct.value && <Notices a={a} />}
         </div>
         <div class="stack">
           <Links a={a} rule={rule} />

@@ -1,7 +1,7 @@
 // Devices and edges: which are well, what is wrong with the others, what to do.
 import type { ComponentChildren } from "preact";
 import { useEffect, useState } from "preact/hooks";
-import { setWho, tell, who } from "../acting";
+import { setWho, signedIn, tell, who } from "../acting";
 import { all, post } from "../api";
 import { bytes, clock, day, duration, full, measured, number, when } from "../format";
 import { t, text } from "../i18n";
@@ -11,6 +11,7 @@ import { useNarrow } from "../parts/media";
 import { Virtual } from "../parts/virtual";
 import { devices, edges, holds } from "../poll";
 import { path, route } from "../router";
+import { mayAct } from "../session";
 import { current, tick } from "../store";
 import { type Device, type Edge, type Hold, rank, type Series } from "../types";
 import { NextStep } from "./overview";
@@ -232,9 +233,9 @@ function Holds({ scope }: { scope: { site: string; edge: string; device?: string
       {list.length === 0 && <p class="soft">{t("none_")}</p>}
       <ul class="stack" style={{ gap: ".5rem" }}>{list.map((h) => (
         <li key={h.id}><Chip>{t("holdKinds")[h.kind] ?? h.kind}</Chip> {h.rule ?? ""} {t("until")} {when(h.until)} <span class="soft">· {h.who}{h.why ? `: ${h.why}` : ""}</span>{" "}
-          {(h.kind === "maintenance" || h.kind === "out_of_service") && <button type="button" onClick={() => void end(h)}>{t("endHold")}</button>}</li>
+          {mayAct.value && (h.kind === "maintenance" || h.kind === "out_of_service") && <button type="button" onClick={() => void end(h)}>{t("endHold")}</button>}</li>
       ))}</ul>
-      <button type="button" class="noprint" style={{ marginTop: ".6rem" }} onClick={() => setAsking(true)}>{t("setAside")}…</button>
+      {mayAct.value && <button type="button" class="noprint" style={{ marginTop: ".6rem" }} onClick={() => setAsking(true)}>{t("setAside")}…</button>}
       {asking && <HoldForm scope={scope} onClose={() => setAsking(false)} />}
     </section>
   );
@@ -247,7 +248,7 @@ function HoldForm({ scope, onClose }: { scope: { edge: string; device?: string }
   const [why, setWhy] = useState("");
   const submit = async (e: Event) => {
     e.preventDefault();
-    setWho(name);
+    if (!signedIn.value) setWho(name);
     try {
       await post("holds", { kind, edge: scope.edge, ...(scope.device ? { device: scope.device } : {}), for: span, who: who.value, ...(why ? { why } : {}) });
       await holds.refresh();
@@ -258,7 +259,7 @@ function HoldForm({ scope, onClose }: { scope: { edge: string; device?: string }
     <Dialog title={t("setAside")} onClose={onClose}>
       <p class="about">{scope.device ? `${scope.device} (${scope.edge})` : scope.edge}</p>
       <form onSubmit={submit}>
-        <Field label={t("whoAsk")}><input required maxLength={60} value={name} onInput={(e) => setName(e.currentTarget.value)} /></Field>
+        {!signedIn.value && <Field label={t("whoAsk")}><input required maxLength={60} value={name} onInput={(e) => setName(e.currentTarget.value)} /></Field>}
         <Field label={t("state")}><select value={kind} onChange={(e) => setKind(e.currentTarget.value)}>{["maintenance", "out_of_service"].map((k) => <option key={k} value={k}>{t("holdKinds")[k]}</option>)}</select></Field>
         <Field label={t("forHow")}><select value={span} onChange={(e) => setSpan(e.currentTarget.value)}>{["1h", "4h", "8h", "1d", "7d", "30d"].map((s) => <option key={s} value={s}>{t("spans")[s]}</option>)}</select></Field>
         <Field label={t("why")}><textarea rows={2} maxLength={500} value={why} onInput={(e) => setWhy(e.currentTarget.value)} /></Field>

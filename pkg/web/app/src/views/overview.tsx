@@ -6,6 +6,7 @@ import { number } from "../format";
 import { t, text } from "../i18n";
 import { counts, deliveries, devices, edges, rules, sites } from "../poll";
 import { path } from "../router";
+import { mayAct } from "../session";
 import { calling, complete } from "../store";
 import { rank, severities } from "../types";
 
@@ -70,7 +71,7 @@ export function Overview() {
       <h1 class="sr">{t("nav").overview}</h1>
       <Counts />
       <NextStep />
-      <Undelivered />
+      {mayAct.value && <Undelivered />}
       <div class="split">
         <AlertList />
         <aside aria-label={t("sites")}>

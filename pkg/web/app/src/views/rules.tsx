@@ -8,6 +8,7 @@ import { Plot } from "../parts/plot";
 import { rules, series } from "../poll";
 import type { Course } from "../readings";
 import { path, route } from "../router";
+import { mayAct } from "../session";
 import { current } from "../store";
 import { type Level, rank, type Rule, type Series, type Severity } from "../types";
 import { limitsOf } from "./alert";
@@ -81,7 +82,7 @@ export function RuleView() {
       <h1>{text(r.title) || r.id}</h1>
       <div class="cols">
         <div class="stack">
-          <Backtest r={r} />
+          {mayAct.value && <Backtest r={r} />}
           <section class="panel" aria-label={t("activeNow")}>
             <h2>{t("activeNow")} ({active.length})</h2>
             <ul class="stack" style={{ gap: ".4rem" }}>{active.slice(0, 50).map((a) => <li key={a.id}><Badge of={a.severity}>{""}</Badge> <a href={path("alert", a.id)}>{title(a)}</a> <span class="soft">{t("since")} {when(a.start)}</span></li>)}</ul>

@@ -18,6 +18,7 @@ export const en: Words = {
   keys: "Keys", close: "Close", cancel: "Cancel", save: "Save", undo: "Undo", retry: "Try again", loading: "Loading…", more: "Show more", all: "All", print: "Print", csv: "Get CSV", open: "Open", back: "Back",
   skip: "To the main content", menu: "Menu", choose: "Choose", search: "Search", clear: "Clear", selected: "selected", yes: "yes", no: "no", of: "of",
   failed: "That failed", notLoaded: "Could not be loaded",
+  signOut: "Sign out", roles: { viewer: "Viewer", operator: "Operator", technician: "Technician", admin: "Administrator" },
   who: "On duty", whoAsk: "Your name (kept in the log)", whoMissing: "Give the name of who is on duty first.",
   alerts: "Alerts", alert: "Alert", active: "Active", unacknowledged: "Unacknowledged", held: "Held", chatteringNow: "Chattering", sites: "Sites", worst: "Worst",
   tabs: { active: "Active", todo: "To acknowledge", held: "Held", cleared: "Just cleared" },

@@ -17,6 +17,7 @@ export const vi = {
   keys: "Phím tắt", close: "Đóng", cancel: "Hủy", save: "Lưu", undo: "Hoàn tác", retry: "Thử lại", loading: "Đang tải…", more: "Xem thêm", all: "Tất cả", print: "In", csv: "Tải CSV", open: "Mở", back: "Quay lại",
   skip: "Đến nội dung chính", menu: "Trình đơn", choose: "Chọn", search: "Tìm", clear: "Bỏ chọn", selected: "đang chọn", yes: "có", no: "không", of: "trên",
   failed: "Không thực hiện được", notLoaded: "Không tải được",
+  signOut: "Đăng xuất", roles: { viewer: "Chỉ xem", operator: "Trực vận hành", technician: "Kỹ thuật", admin: "Quản trị" } as Record<string, string>,
   who: "Người trực", whoAsk: "Tên của bạn (ghi vào nhật ký)", whoMissing: "Hãy nhập tên người trực trước.",
   alerts: "Cảnh báo", alert: "Cảnh báo", active: "Đang diễn ra", unacknowledged: "Chưa xác nhận", held: "Đang gác", chatteringNow: "Chập chờn", sites: "Địa bàn", worst: "Mức cao nhất",
   tabs: { active: "Đang diễn ra", todo: "Cần xác nhận", held: "Đang gác", cleared: "Vừa hết" },
