@@ -26,6 +26,10 @@ import "math"
 // NameLabel is the label that holds the metric name, which is the quantity.
 const NameLabel = "__name__"
 
+// OnlySamples as Func of a select's hints asks for samples and nothing else: not for
+// what long history has of a time whose samples are gone.
+const OnlySamples = "samples"
+
 // staleBits is the bit pattern of Prometheus' staleness marker, one of the many
 // NaNs. It must be compared by its bits.
 const staleBits uint64 = 0x7ff0000000000002

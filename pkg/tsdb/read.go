@@ -43,7 +43,7 @@ func ReadSeries(ctx context.Context, q storage.Queryable, from, to int64, where 
 func ReadSamples(ctx context.Context, q storage.Queryable, from, to int64, where ...Match) ([]Series, error) {
 	var out []Series
 	var it chunkenc.Iterator
-	err := read(ctx, q, from, to, "", where, func(s storage.Series) error {
+	err := read(ctx, q, from, to, OnlySamples, where, func(s storage.Series) error {
 		one := Series{Labels: fromLabels(s.Labels())}
 		it = s.Iterator(it)
 		for kind := it.Next(); kind != chunkenc.ValNone; kind = it.Next() {

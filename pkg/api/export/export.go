@@ -189,10 +189,14 @@ func (p *patient) Write(b []byte) (int, error) {
 	return p.w.Write(b)
 }
 
+// onlySamples as Func of hints keeps a store from answering with what it has made of
+// samples that are gone (tsdb.OnlySamples).
+const onlySamples = "samples"
+
 // stream writes all that is asked for.
 func stream(ctx context.Context, querier storage.Querier, q *request, out io.Writer) error {
 	sets := make([]storage.SeriesSet, len(q.where))
-	hints := &storage.SelectHints{Start: q.from, End: q.to}
+	hints := &storage.SelectHints{Start: q.from, End: q.to, Func: onlySamples}
 	for i, m := range q.where {
 		sets[i] = querier.Select(ctx, true, hints, m...)
 	}

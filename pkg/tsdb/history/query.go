@@ -13,6 +13,8 @@ import (
 	promtsdb "github.com/prometheus/prometheus/tsdb"
 	"github.com/prometheus/prometheus/tsdb/chunkenc"
 	"github.com/prometheus/prometheus/util/annotations"
+
+	"github.com/langbiang/langbiang/pkg/tsdb"
 )
 
 // Queryable returns samples and history as one.
@@ -54,6 +56,9 @@ type querier struct {
 func (q *querier) Select(ctx context.Context, sorted bool, hints *storage.SelectHints, matchers ...*labels.Matcher) storage.SeriesSet {
 	if hints == nil {
 		hints = &storage.SelectHints{Start: q.from, End: q.to}
+	}
+	if hints.Func == tsdb.OnlySamples {
+		return q.Querier.Select(ctx, sorted, hints, matchers...)
 	}
 	how, known := q.h.aggregation(matchers)
 	c, ok := choose(hints, how)

@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/prometheus/prometheus/model/labels"
 	"github.com/prometheus/prometheus/promql"
 	"github.com/prometheus/prometheus/promql/parser"
 	"github.com/prometheus/prometheus/storage"
@@ -28,10 +29,11 @@ const (
 
 // longRig is a store with long history whose clock the test moves.
 type longRig struct {
-	t   *testing.T
-	dir string
-	now atomic.Int64
-	s   *Store
+	t    *testing.T
+	dir  string
+	now  atomic.Int64
+	s    *Store
+	gone int64 // up to here samples are gone
 }
 
 var longQuantities = telemetry.Quantities{
@@ -62,7 +64,7 @@ func (r *longRig) open() {
 // catch computes what can be computed at the rig's time.
 func (r *longRig) catch() {
 	r.t.Helper()
-	check(r.t, r.s.long.Catch(context.Background(), samples{r.s}))
+	check(r.t, r.s.long.Catch(context.Background(), hiding{samples{r.s}, r.gone}))
 }
 
 // fill appends samples of all quantities to (from, to], about every minute, with holes
@@ -90,12 +92,60 @@ func (r *longRig) fill(rng *rand.Rand, from, to int64, points ...string) {
 	}
 }
 
-// forget lets the store drop all samples up to a time, as retention does.
+// forget lets the samples up to a time be gone, as retention does.
 func (r *longRig) forget(upTo int64) {
-	r.t.Helper()
-	check(r.t, r.s.db.Delete(context.Background(), 0, upTo))
+	r.gone = upTo
 	r.s.long.Gone(upTo)
 }
+
+// lose takes all samples away and leaves long history.
+func (r *longRig) lose() {
+	r.t.Helper()
+	check(r.t, r.s.Close())
+	entries, err := os.ReadDir(r.dir)
+	check(r.t, err)
+	for _, e := range entries {
+		if e.Name() != historyDir {
+			check(r.t, os.RemoveAll(filepath.Join(r.dir, e.Name())))
+		}
+	}
+	r.open()
+}
+
+// hiding are samples of which the older ones are gone.
+type hiding struct {
+	samples
+	upTo int64
+}
+
+func (h hiding) Oldest() int64 { return max(h.samples.Oldest(), h.upTo+1) }
+
+func (h hiding) Queryable() storage.Queryable {
+	return storage.QueryableFunc(func(from, to int64) (storage.Querier, error) {
+		q, err := h.samples.Queryable().Querier(max(from, h.upTo+1), max(to, h.upTo+1))
+		return hidingQuerier{q, h.upTo}, err
+	})
+}
+
+type hidingQuerier struct {
+	storage.Querier
+	upTo int64
+}
+
+func (q hidingQuerier) Select(ctx context.Context, sorted bool, hints *storage.SelectHints, matchers ...*labels.Matcher) storage.SeriesSet {
+	if hints != nil {
+		if hints.End <= q.upTo {
+			return storage.EmptySeriesSet()
+		}
+		cut := *hints
+		cut.Start = max(cut.Start, q.upTo+1)
+		hints = &cut
+	}
+	return q.Querier.Select(ctx, sorted, hints, matchers...)
+}
+
+// store is what the hub's queries see.
+func (r *longRig) store() storage.Queryable { return r.s.long.Queryable(hiding{samples{r.s}, r.gone}) }
 
 func (r *longRig) query(q storage.Queryable, expr string, start, end, step int64) (promql.Matrix, []string) {
 	r.t.Helper()
@@ -125,7 +175,7 @@ func (r *longRig) raw(expr string, start, end, step int64) promql.Matrix {
 
 func (r *longRig) both(expr string, start, end, step int64) promql.Matrix {
 	r.t.Helper()
-	m, w := r.query(r.s.Queryable(), expr, start, end, step)
+	m, w := r.query(r.store(), expr, start, end, step)
 	if len(w) > 0 {
 		r.t.Errorf("%s: warnings %q", expr, w)
 	}
@@ -207,19 +257,24 @@ func TestBucketsAnswerWhatSamplesWould(t *testing.T) {
 	if m := r.both("air_temperature", from+5*minute, from+day, minute); len(m) != 2 || len(m[0].Floats) < 1200 {
 		t.Errorf("a fine query of a time without samples: %d series", len(m))
 	}
-	got, warnings := r.query(r.s.Queryable(), "quantile_over_time(0.9, air_temperature[1h])", from+hour, to, hour)
+	got, warnings := r.query(r.store(), "quantile_over_time(0.9, air_temperature[1h])", from+hour, to, hour)
 	if len(warnings) != 1 || !strings.Contains(warnings[0], "quantile_over_time cannot be made of long history") {
 		t.Errorf("warnings %q", warnings)
 	}
 	if len(got) != 2 || got[0].Floats[0].T <= to-12*hour {
 		t.Errorf("quantiles of a time without samples: %v", got)
 	}
-	names, err := tsdb.ReadSeries(context.Background(), r.s.Queryable(), from, from+hour, tsdb.Match{Name: "point", Value: "a"})
+	gone, err := tsdb.ReadSamples(context.Background(), r.store(), from, from+day, tsdb.Match{Name: "point", Value: "a"})
+	check(t, err)
+	if len(gone) > 0 {
+		t.Errorf("buckets pass for samples: %d series", len(gone))
+	}
+	names, err := tsdb.ReadSeries(context.Background(), r.store(), from, from+hour, tsdb.Match{Name: "point", Value: "a"})
 	check(t, err)
 	if len(names) != len(longQuantities) {
 		t.Errorf("%d series of a time without samples, want %d", len(names), len(longQuantities))
 	}
-	q, err := r.s.Queryable().Querier(from, from+hour)
+	q, err := r.store().Querier(from, from+hour)
 	check(t, err)
 	values, _, err := q.LabelValues(context.Background(), tsdb.NameLabel, nil)
 	check(t, err)
@@ -283,7 +338,7 @@ func TestOfTwoBucketsTheOneOfMoreSamplesStands(t *testing.T) {
 	r.fill(rng, t0, t0+day+2*hour, "a")
 	r.catch()
 	want := r.both("max_over_time(gust[1h])", t0+hour, t0+day, hour)
-	r.forget(t0 + day)
+	r.lose()
 	r.fill(rng, t0+6*hour, t0+6*hour+120_000, "a") // a late sample of a time whose samples are gone
 	r.catch()
 	near(t, "after a late sample", want, r.both("max_over_time(gust[1h])", t0+hour, t0+day, hour), 0)
