@@ -133,7 +133,11 @@ func (a *Agent) changeOver(ctx context.Context, next *Plan, fresh string, driver
 		drivers.start(cn.ID, a.drivers[cn.ID])
 		out.Started = append(out.Started, cn.ID)
 	}
-	a.logger.Info("configuration reloaded", "devices", len(next.Devices), "kept", out.Kept, "started", out.Started, "stopped", out.Stopped)
+	what := "configuration reloaded"
+	if fresh != "" {
+		what = "connection of the replaced device began anew"
+	}
+	a.logger.Info(what, "devices", len(next.Devices), "kept", out.Kept, "started", out.Started, "stopped", out.Stopped)
 	if len(out.Restart) > 0 {
 		a.logger.Warn("settings changed that hold only once the agent is started anew", "settings", strings.Join(out.Restart, ", "))
 	}
