@@ -13,6 +13,10 @@
 // state alone, of the edge that it was authenticated as, or of every edge as long
 // as no [Authenticator] is given.
 //
+// Beside these stand the topics langbiang/alerts/..., which the hub alone publishes,
+// as a client of its own listener ([Bus.Speaker]), and which clients may hear that
+// are no edge's. What is retained there is published anew at every start.
+//
 // # What the bus promises
 //
 // Nothing, on purpose. Messages are QoS 0 and may be lost or arrive twice; the

@@ -270,3 +270,20 @@ func TestTheSignOfLifeComesOnceADayOnEveryChannel(t *testing.T) {
 			"08:00:00 mail>Lan heartbeat", "mail>Minh", "sms>Lan")
 	})
 }
+
+func FuzzAnswer(f *testing.F) {
+	for _, s := range []string{`{"error":0}`, `{"error":"0","data":{"id":"x"}}`, `[`, `{"error":{}}`, `{"error":1e400}`, "", `{"error":null}`, "\xff"} {
+		f.Add(s, "error", "5")
+	}
+	f.Fuzz(func(t *testing.T, doc, path, after string) {
+		if v, ok := field([]byte(doc), path); !ok && v != "" {
+			t.Errorf("%q of %q", path, doc)
+		}
+		if d, _ := retryAfter(after, time.Unix(0, 0)); d < 0 {
+			t.Errorf("%q: %s", after, d)
+		}
+		if s := brief([]byte(doc)); len(s) > 310 || strings.ContainsAny(s, "\r\n") {
+			t.Errorf("%q", s)
+		}
+	})
+}

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
@@ -28,22 +27,22 @@ const maxLines = 15
 
 // phrases are what notices are made of, by language.
 type phrases struct {
-	levels                                              map[alert.Severity]string
-	test, unacknowledged, value, limit, since, known    string
-	over, more, many, digest, allOver, unnoticed, pulse string
+	levels                                          map[alert.Severity]string
+	test, unacknowledged, since, known              string
+	over, more, many, worst, digest, allOver, pulse string
 }
 
 var languages = map[string]phrases{
 	"vi": {
 		levels: map[alert.Severity]string{alert.Info: "Thông tin", alert.Warning: "Cảnh báo", alert.Critical: "Nghiêm trọng", alert.Emergency: "KHẨN CẤP"},
-		test:   "THỬ NGHIỆM", unacknowledged: "CHƯA AI TIẾP NHẬN", value: "giá trị %s", limit: "ngưỡng %s", since: "từ %s", known: "biết lúc %s", over: "Đã hết %s–%s",
-		more: "… và %d cảnh báo khác", many: "%d cảnh báo, nặng nhất: %s", digest: "Tổng hợp: %d đang diễn ra, %d đã hết", allOver: "Đã hết: %d cảnh báo", unnoticed: "",
+		test:   "THỬ NGHIỆM", unacknowledged: "CHƯA AI TIẾP NHẬN", since: "từ %s", known: "biết lúc %s", over: "Đã hết %s–%s",
+		more: "… và %d cảnh báo khác", many: "%d cảnh báo", worst: "%s, nặng nhất: %s", digest: "Tổng hợp: %d đang diễn ra, %d đã hết", allOver: "Đã hết: %d cảnh báo",
 		pulse: "Langbiang hoạt động bình thường. %d cảnh báo đang diễn ra.",
 	},
 	"en": {
 		levels: map[alert.Severity]string{alert.Info: "Info", alert.Warning: "Warning", alert.Critical: "Critical", alert.Emergency: "EMERGENCY"},
-		test:   "TEST", unacknowledged: "NOT ACKNOWLEDGED", value: "value %s", limit: "limit %s", since: "since %s", known: "known at %s", over: "Over %s–%s",
-		more: "… and %d more", many: "%d alerts, the worst: %s", digest: "Digest: %d active, %d over", allOver: "Over: %d alerts",
+		test:   "TEST", unacknowledged: "NOT ACKNOWLEDGED", since: "since %s", known: "known at %s", over: "Over %s–%s",
+		more: "… and %d more", many: "%d alerts", worst: "%s, the worst: %s", digest: "Digest: %d active, %d over", allOver: "Over: %d alerts",
 		pulse: "Langbiang lives. %d alerts are active.",
 	},
 }
@@ -75,13 +74,7 @@ func (p *people) item(a *alert.Alert) item {
 		x.Line = b.String()
 		return x
 	}
-	num := func(v float64) string {
-		return strings.TrimSpace(strconv.FormatFloat(v, 'g', 5, 64) + " " + a.Unit)
-	}
-	details := []string{fmt.Sprintf(w.since, clock(a.Start))}
-	if a.Quantity != "" {
-		details = append([]string{fmt.Sprintf(w.value, num(a.Value)), fmt.Sprintf(w.limit, num(a.Limit))}, details...)
-	}
+	details := []string{fmt.Sprintf(w.since, clock(a.Start))} // the message says the value, as its rule wants it said
 	if a.Recorded.Sub(a.Start) >= lateFrom && a.Recorded.Sub(a.Updated) >= lateFrom {
 		details = append(details, fmt.Sprintf(w.known, clock(a.Recorded)))
 	}
@@ -108,15 +101,18 @@ func (p *people) message(route string, j *job) (m *message, err error) {
 	w := languages[or(p.cfg.Language, "vi")]
 	items := append(active, over...)
 	m = &message{ID: fmt.Sprintf("%s-%d-%d", route, j.Made.UnixMilli(), j.Number), Person: j.Person, Reason: j.Reason, Alerts: items}
+	head := fmt.Sprintf(w.many, len(active))
 	switch {
 	case len(items) == 1:
 		m.Title = items[0].Line
 	case len(active) == 0:
-		m.Title = fmt.Sprintf(w.allOver, len(over))
-	case j.Reason == reasonDigest:
-		m.Title = fmt.Sprintf(w.digest, len(active), len(over))
+		head = fmt.Sprintf(w.allOver, len(over))
+		m.Title = head
+	case len(over) > 0:
+		head = fmt.Sprintf(w.digest, len(active), len(over))
+		m.Title = head
 	default:
-		m.Title = fmt.Sprintf(w.many, len(active), active[0].Line)
+		m.Title = fmt.Sprintf(w.worst, head, active[0].Line)
 	}
 	lines := []string{}
 	for i := range items {
@@ -127,7 +123,7 @@ func (p *people) message(route string, j *job) (m *message, err error) {
 		lines = append(lines, items[i].Line)
 	}
 	if len(items) > 1 {
-		lines = append([]string{m.Title}, lines...)
+		lines = append([]string{head + ":"}, lines...)
 	}
 	if j.Reason == reasonEscalated {
 		m.Title = w.unacknowledged + ": " + m.Title

@@ -276,7 +276,7 @@ func TestTheFirstNoticeGoesAtOnceAndTheRestInADigest(t *testing.T) {
 		w.raise(0, nil)
 		w.heard("what follows waits")
 		w.raise(0, func(a *alert.Alert) { a.Severity = alert.Emergency })
-		w.heard("what is worse goes at once", "07:01:00 sms>Lan worse: 3 alerts, the worst: [EMERGENCY]|rain 4|rain 2|rain 3")
+		w.heard("what is worse goes at once", "07:01:00 sms>Lan worse: 3 alerts:|[EMERGENCY]|rain 4|rain 2|rain 3")
 		w.pass(time.Minute)
 		w.raise(0, nil)
 		w.pass(8 * time.Minute)
