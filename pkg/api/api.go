@@ -101,16 +101,22 @@ type Edge struct {
 	Watermark     *time.Time `json:"watermark"`
 	ClockOffsetMS *int64     `json:"clock_offset_ms"`
 	Backlog       bool       `json:"backlog"` // its watermark is far behind
-	Status        string     `json:"status"`  // ok; or why nothing is acknowledged: fork, clone, clock, refused, version; or disk: the edge's disk refuses its log; or, for ten minutes, reinstalled or restored (the hub)
+	Status        string     `json:"status"`  // ok; or why nothing is acknowledged: fork, clone, clock, refused, version; or disk: the edge's disk refuses its log; limit: some of its series are refused; or, for ten minutes, reinstalled or restored (the hub)
 	Detail        string     `json:"detail,omitempty"`
 	Frames        uint64     `json:"frames"`
 	Readings      uint64     `json:"readings"`
 	Late          uint64     `json:"late_readings"`
-	Gaps          []Gap      `json:"gaps"`
-	Unobserved    []Gap      `json:"unobserved"`         // times in which the edge did not look
-	Unsent        *uint64    `json:"log_unsent_bytes"`   // of its log, when it last said hello
-	Platform      string     `json:"platform,omitempty"` // such as linux/arm64
-	ClockTrusted  bool       `json:"clock_trusted"`      // the edge's own opinion
+	Series        int        `json:"series"`
+	// SeriesRefused are those that there is no room for (ingest.max_series), and
+	// ReadingsRefused what they brought since the hub started.
+	SeriesRefused   int     `json:"series_refused"`
+	ReadingsRefused uint64  `json:"readings_refused"`
+	Pushed          bool    `json:"pushed"` // a source inside the hub, see push.sources
+	Gaps            []Gap   `json:"gaps"`
+	Unobserved      []Gap   `json:"unobserved"`         // times in which the edge did not look
+	Unsent          *uint64 `json:"log_unsent_bytes"`   // of its log, when it last said hello
+	Platform        string  `json:"platform,omitempty"` // such as linux/arm64
+	ClockTrusted    bool    `json:"clock_trusted"`      // the edge's own opinion
 }
 
 // Gap is a range of readings that an edge had and cannot give.

@@ -102,6 +102,8 @@ type ClockConfig struct {
 
 // IngestConfig tunes durability.
 type IngestConfig struct {
+	MaxSeries       int           `yaml:"max_series" doc:"series of one edge; readings of further ones are counted and dropped" default:"20000"`
+	MaxSeriesAll    int           `yaml:"max_series_all" doc:"the same for all edges together" default:"2000000"`
 	CheckpointEvery time.Duration `yaml:"checkpoint_every" doc:"how often the store and the positions are made durable together" default:"1s"`
 }
 
@@ -146,7 +148,7 @@ func DefaultConfig() Config {
 			Long:   LongConfig{FiveMinutes: 1095 * day, Hours: 3650 * day},
 		},
 		Clock:   ClockConfig{RequireSync: true},
-		Ingest:  IngestConfig{CheckpointEvery: time.Second},
+		Ingest:  IngestConfig{CheckpointEvery: time.Second, MaxSeries: 20_000, MaxSeriesAll: 2_000_000},
 		Alerts:  AlertsConfig{Retention: 400 * day},
 		Offline: OfflineConfig{Warning: 5 * time.Minute, Critical: time.Hour, Suppress: "warning"},
 		Deliver: deliver.DefaultConfig(),

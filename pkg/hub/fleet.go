@@ -52,6 +52,7 @@ func (f *fleet) Edges() []api.Edge {
 			ID: e.Edge, Site: e.Site, Connected: e.Connected, LastSeen: pointer(e.LastSeen), Version: e.Hello.Version,
 			Sequence: e.Position.Seq, Watermark: millis(e.Watermark), Backlog: e.Backlog, Status: "ok",
 			Frames: e.Counters.Frames, Readings: e.Counters.Readings, Late: e.Counters.Late, Gaps: []api.Gap{}, Unobserved: []api.Gap{},
+			Series: e.Series, SeriesRefused: e.Series - e.SeriesTaken, ReadingsRefused: e.Counters.Limited, Pushed: f.hub.sources.has(e.Edge),
 			Platform: e.Hello.Platform, ClockTrusted: e.ClockTrusted,
 		}
 		if !e.Position.Epoch.IsZero() {
@@ -86,7 +87,7 @@ func (f *fleet) Edges() []api.Edge {
 // That nothing is acknowledged is worse than a disk that refuses, and that is worse
 // than what is only to be known.
 func worst(problems []ingest.Event) (status, detail string) {
-	rank := map[string]int{ingest.EventReinstall: 1, ingest.EventRestored: 1, ingest.EventDisk: 2}
+	rank := map[string]int{ingest.EventReinstall: 1, ingest.EventRestored: 1, ingest.EventDisk: 2, ingest.EventLimit: 2}
 	const blocks = 3
 	status = "ok"
 	found := 0

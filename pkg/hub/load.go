@@ -150,6 +150,9 @@ func (c *checker) settings(cfg *Config, quantities telemetry.Quantities) {
 	if cfg.Alerts.Retention < cfg.Store.MaxAge {
 		c.fault("too short", "at least store.edge_max_age, or an edge that sends again what it keeps would raise alerts that have been dropped", "alerts", "retention")
 	}
+	if cfg.Ingest.MaxSeries < 1 || cfg.Ingest.MaxSeriesAll < cfg.Ingest.MaxSeries {
+		c.fault("max_series must be 1 or more, and max_series_all no less", "for example {max_series: 20000, max_series_all: 2000000}", "ingest")
+	}
 	if cfg.Ingest.CheckpointEvery < 50_000_000 {
 		c.fault("too small", "at least 50ms", "ingest", "checkpoint_every")
 	}

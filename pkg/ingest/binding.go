@@ -37,10 +37,11 @@ const (
 
 // series is what a worker keeps of one series under the schema in force.
 type series struct {
-	refs   [streams]uint64 // of the store, 0 when not known
-	lag    int64
-	device uint32
-	text   bool
+	refs    [streams]uint64 // of the store, 0 when not known
+	lag     int64
+	device  uint32
+	text    bool
+	refused bool // there was no room for it
 }
 
 func (s *series) kind() telemetry.Kind {
@@ -57,6 +58,7 @@ type binding struct {
 	devices    []telemetry.Device
 	series     []series
 	bound      []telemetry.BoundSeries
+	taken      int // series that are not refused
 }
 
 // bind binds a schema; the error can only be that of memory gone bad. Series of a

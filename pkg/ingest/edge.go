@@ -34,6 +34,7 @@ type edge struct {
 	forgotten bool       // by an operator, and no frame since
 	suspects  int        // hellos in a row that look like a fork
 	snapshots snapshotPlace
+	taken     int           // series that are not refused
 	ackWithin time.Duration // how long an acknowledgement may wait
 	bands     []byte        // what the rules watch, encoded; nil: to be made
 
@@ -114,11 +115,12 @@ func (w *worker) load(id string) (*edge, error) {
 			if err != nil {
 				return nil, err
 			}
+			w.admitSeries(e, b)
 			e.use(b)
 		}
 	}
 	if e.cur == nil {
-		e.durable.schema, e.onTime, e.late = wire.Hash{}, nil, nil
+		e.durable.schema, e.onTime, e.late, e.refused = wire.Hash{}, nil, nil, nil
 	}
 	e.view.place(&e.durable, e.safe)
 	return e, nil

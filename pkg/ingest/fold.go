@@ -55,7 +55,7 @@ func ahead(f *wire.Frame) int64 {
 }
 
 // tally counts what a frame brought.
-type tally struct{ readings, late, bad, text, stored int }
+type tally struct{ readings, late, bad, text, stored, refused int }
 
 // fold appends the frame's readings to the store and shows them to the rules. The
 // frame has passed check. An error is the store's.
@@ -82,6 +82,10 @@ func (w *worker) store(e *edge, f *wire.Frame, prev int64) (n tally, err error) 
 	for i := range f.Readings {
 		r := &f.Readings[i]
 		s := &b.series[r.Series]
+		if s.refused {
+			n.refused++
+			continue
+		}
 		q := normal(telemetry.Check(r.Value, r.Quality))
 		if f.Estimated && q.Status() == telemetry.Good {
 			q = telemetry.NewQuality(telemetry.Uncertain, telemetry.ReasonClock)
@@ -246,6 +250,9 @@ func (e *edge) observe(f *wire.Frame, after, upTo int64) {
 	for i := range f.Readings {
 		r := &f.Readings[i]
 		s := &b.series[r.Series]
+		if s.refused {
+			continue
+		}
 		if r.Time <= after-s.lag || r.Time > upTo-s.lag {
 			continue
 		}

@@ -24,6 +24,8 @@ type Config struct {
 	MaxAhead        time.Duration // of the hub's clock, that a reading may be; 10 min
 	CloneAfter      time.Duration // silence after which another instance may take over; 90 s
 	MaxEdges        int           // 100,000
+	MaxSeries       int           // of one edge; 20,000
+	MaxSeriesAll    int           // of all edges together; 2,000,000
 	RefusedDir      string        // where refused messages are kept; empty: nowhere
 	// Pushed reports whether an edge is a source inside the hub, whose readings come
 	// in no order: they are never late, and the rules take what is new to them. Nil:
@@ -79,6 +81,7 @@ type Ingest struct {
 	queueBytes int64
 	seed       maphash.Seed
 	closed     atomic.Bool
+	series     atomic.Int64 // that are taken, of all edges
 }
 
 // ErrClosed says that the ingest does not run.
@@ -97,6 +100,8 @@ func New(cfg Config, parts Parts) (*Ingest, error) {
 	setDefault(&cfg.MaxAhead, 10*time.Minute)
 	setDefault(&cfg.CloneAfter, 90*time.Second)
 	setDefault(&cfg.MaxEdges, 100_000)
+	setDefault(&cfg.MaxSeries, 20_000)
+	setDefault(&cfg.MaxSeriesAll, 2_000_000)
 	if cfg.Now == nil {
 		cfg.Now = time.Now
 	}

@@ -20,6 +20,7 @@ type Counters struct {
 	Duplicates, Holes, Refused   uint64
 	Clock, Forks, Clones, Gaps   uint64
 	FrameReadings, SnapshotCount uint64 // readings of the newest frame; snapshots
+	Limited                      uint64 // readings of series that are refused
 }
 
 // EdgeStatus is what the hub knows of an edge.
@@ -43,7 +44,8 @@ type EdgeStatus struct {
 	Backlog      bool       // its watermark is far behind
 	Hello        wire.Hello // the newest; zero V: none since the start
 	Devices      int
-	Series       int
+	Series       int // of the schema
+	SeriesTaken  int // of these, that are not refused
 	Counters     Counters
 	Problems     []Event // states that hold now: fork, clone, clock, refused, version; reinstalled and restored for a while
 }
@@ -187,7 +189,7 @@ func (v *view) bind(old, b *binding) {
 	})
 	v.binding, v.live, v.texts = b, live, texts
 	v.status.Site = b.site
-	v.status.Devices, v.status.Series = len(b.devices), len(b.series)
+	v.status.Devices, v.status.Series, v.status.SeriesTaken = len(b.devices), len(b.series), b.taken
 }
 
 // frame takes over what a frame brought.
@@ -203,6 +205,7 @@ func (v *view) frame(e *edge, f *wire.Frame, n tally, size int, now time.Time) {
 	c.Late += uint64(n.late)
 	c.Bad += uint64(n.bad)
 	c.Text += uint64(n.text)
+	c.Limited += uint64(n.refused)
 	c.FrameReadings = uint64(n.readings)
 	if n := len(v.gaps); n > 0 && v.gaps[n-1].To.IsZero() {
 		v.gaps[n-1].To = time.UnixMilli(f.PrevW).UTC()
@@ -252,6 +255,9 @@ func (v *view) show(rs []telemetry.Reading, live bool, prev, w int64) {
 			continue
 		}
 		s := &v.binding.series[r.Series]
+		if s.refused {
+			continue
+		}
 		late := !live && (r.Time <= prev-s.lag || r.Time > w-s.lag)
 		*lv = liveValue{time: r.Time, value: r.Value, quality: r.Quality, known: true, isLive: live, late: late}
 		if s.text {

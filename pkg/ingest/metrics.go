@@ -6,10 +6,10 @@ type metrics struct {
 	reg prometheus.Registerer
 	all []prometheus.Collector
 
-	frames, readings, late, bad, text, stored, unstored prometheus.Counter
-	duplicates, holes, gaps, refused, dropped           prometheus.Counter
-	clock, forks, clones, acks                          prometheus.Counter
-	checkpoint                                          prometheus.Histogram
+	frames, readings, late, limited, bad, text, stored, unstored prometheus.Counter
+	duplicates, holes, gaps, refused, dropped                    prometheus.Counter
+	clock, forks, clones, acks                                   prometheus.Counter
+	checkpoint                                                   prometheus.Histogram
 }
 
 func newMetrics(reg prometheus.Registerer, g *Ingest) (*metrics, error) {
@@ -20,6 +20,7 @@ func newMetrics(reg prometheus.Registerer, g *Ingest) (*metrics, error) {
 	}{
 		{&m.frames, "frames_total", "Frames taken in, each once."},
 		{&m.readings, "readings_total", "Readings taken in, each once."},
+		{&m.limited, "limited_readings_total", "Readings of series that there was no room for."},
 		{&m.late, "late_readings_total", "Readings that came after their watermark."},
 		{&m.bad, "bad_readings_total", "Readings of bad quality."},
 		{&m.text, "text_readings_total", "Readings of text; a state is kept when it begins."},
@@ -87,6 +88,9 @@ func (m *metrics) took(n tally) {
 	}
 	if n.bad > 0 {
 		m.bad.Add(float64(n.bad))
+	}
+	if n.refused > 0 {
+		m.limited.Add(float64(n.refused))
 	}
 	if n.text > 0 {
 		m.text.Add(float64(n.text))

@@ -117,6 +117,7 @@ const (
 	EventRefused   = "refused"
 	EventVersion   = "version"
 	EventForgotten = "forgotten"
+	EventLimit     = "limit"
 )
 
 // Ledger is the hub's durable memory.

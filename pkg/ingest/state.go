@@ -10,9 +10,10 @@ import (
 )
 
 // durable is what a checkpoint keeps of an edge, beside the rule state and the
-// schema. Its encoding, version 1, integers as (u)varints unless said:
+// schema. Its encoding, version 1 (or 2, when series are refused), integers as
+// (u)varints unless said:
 //
-//	version     u8 = 1
+//	version     u8 = 1 or 2
 //	instance    8 bytes
 //	epoch, seq  16 bytes, uvarint          the place
 //	flags       u8: 1 sum known, 2 watermark known
@@ -25,6 +26,7 @@ import (
 //	schema      16 bytes                   hash of the schema of the states below
 //	series      uvarint count
 //	qualities   on time, then late: pairs of run length (uvarint) and byte
+//	refused     of version 2: the same, 1 for a series that is refused
 type durable struct {
 	line
 	hasW   bool
@@ -35,9 +37,11 @@ type durable struct {
 	schema wire.Hash
 	onTime []uint8 // last quality of each series, noQuality when none
 	late   []uint8
+	// refused are the series that there was no room for; nil: none.
+	refused []uint8
 }
 
-const stateVersion = 1
+const stateVersion, refusedVersion = 1, 2
 
 // maxClaim bounds the claim of a site, in bytes.
 const maxClaim = 128
@@ -48,7 +52,11 @@ const noQuality = 0xff
 var errState = errors.New("the checkpoint is damaged or was written by a newer program")
 
 func (d *durable) encode(dst []byte) []byte {
-	dst = append(dst, stateVersion)
+	if d.refused == nil {
+		dst = append(dst, stateVersion)
+	} else {
+		dst = append(dst, refusedVersion)
+	}
 	dst = append(dst, d.instance[:]...)
 	e := d.pos.Epoch.Bytes()
 	dst = append(dst, e[:]...)
@@ -76,7 +84,11 @@ func (d *durable) encode(dst []byte) []byte {
 	dst = append(dst, d.schema[:]...)
 	dst = binary.AppendUvarint(dst, uint64(len(d.onTime)))
 	dst = appendRuns(dst, d.onTime)
-	return appendRuns(dst, d.late)
+	dst = appendRuns(dst, d.late)
+	if d.refused != nil {
+		dst = appendRuns(dst, d.refused)
+	}
+	return dst
 }
 
 func appendRuns(dst, q []uint8) []byte {
@@ -146,7 +158,8 @@ func (r *reader) runs(n int) []uint8 {
 
 func (d *durable) decode(b []byte) error {
 	r := &reader{b: b}
-	if v := r.bytes(1)[0]; v != stateVersion {
+	v := r.bytes(1)[0]
+	if v != stateVersion && v != refusedVersion {
 		return fmt.Errorf("%w: version %d", errState, v)
 	}
 	copy(d.instance[:], r.bytes(len(d.instance)))
@@ -166,6 +179,9 @@ func (d *durable) decode(b []byte) error {
 	copy(d.schema[:], r.bytes(len(d.schema)))
 	n := int(r.uvarint(telemetry.MaxSeries))
 	d.onTime, d.late = r.runs(n), r.runs(n)
+	if v == refusedVersion {
+		d.refused = r.runs(n)
+	}
 	if r.bad || len(r.b) > 0 {
 		return errState
 	}

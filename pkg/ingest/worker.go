@@ -392,6 +392,7 @@ func (w *worker) take(e *edge, f *wire.Frame, s *schema, payload []byte, size in
 		if err != nil {
 			return false, err
 		}
+		w.admitSeries(e, b)
 		e.use(b)
 		w.tellBands(e, 0)
 	}
@@ -520,8 +521,8 @@ func (w *worker) settle(e *edge, now time.Time) {
 	for kind, at := range e.flagged {
 		limit := quietTime
 		switch kind {
-		case EventDisk:
-			continue // the edge says when it is over
+		case EventDisk, EventLimit:
+			continue // it is said when it is over
 		case EventClock:
 			limit = 0
 		case EventFork, EventClone:
