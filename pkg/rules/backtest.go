@@ -164,7 +164,7 @@ func backtest(set *Set, histories []History, to int64, see func(*History, *rule,
 	}
 	e.Expect(keys(byEdge), time.Time{})
 	for _, edge := range keys(byEdge) {
-		replay(e, edge, byEdge[edge], to, see)
+		replay(e, edge, byEdge[edge], to, see, es.stands)
 	}
 	return es.sorted()
 }
@@ -204,6 +204,13 @@ func (es *episodes) take(t alert.Transition) {
 	}
 }
 
+// stands takes the peak of an alert that stands at the end.
+func (es *episodes) stands(a alert.Alert) {
+	if ep := es.open[a.ID]; ep != nil {
+		ep.Peak = a.Peak
+	}
+}
+
 // sorted returns the episodes by start.
 func (es *episodes) sorted() []Episode {
 	out := make([]Episode, 0, len(es.order))
@@ -228,7 +235,7 @@ func settled(t *alert.Transition) bool {
 
 // replay shows an edge's histories in order of time, with a watermark behind. See,
 // if not nil, is called with what rules over windows judge after a reading.
-func replay(e *Engine, edge string, list []*History, to int64, see func(h *History, r *rule, t int64, x float64)) {
+func replay(e *Engine, edge string, list []*History, to int64, see func(h *History, r *rule, t int64, x float64), stands func(alert.Alert)) {
 	f := e.openFold(edge)
 	defer f.Close()
 	bound := make([]telemetry.BoundSeries, len(list))
@@ -264,6 +271,15 @@ func replay(e *Engine, edge string, list []*History, to int64, see func(h *Histo
 		}
 	}
 	f.Advance(to)
+	for i := range f.series {
+		s := &f.series[i]
+		for k := range s.machines {
+			if m := &s.machines[k]; m.busy != idle && f.busy[m.busy].active > 0 {
+				b, r := &f.busy[m.busy], s.set.rules[m.rule]
+				stands(f.describe(alert.SeverityChanged, s, b, r, to, f.valueOf(s, m, r, to), b.active, ""))
+			}
+		}
+	}
 }
 
 // Quantities returns what the rules of the set watch.
