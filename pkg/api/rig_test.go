@@ -155,7 +155,7 @@ type rig struct {
 func newRig(t *testing.T, fleet Fleet, change func(*Config)) *rig {
 	t.Helper()
 	r := &rig{T: t, log: newMemoryLog(), done: make(chan struct{})}
-	cfg := Config{Alerts: r.log, Fleet: fleet, Logger: slog.New(slog.DiscardHandler), Done: r.done}
+	cfg := Config{Alerts: r.log, Fleet: fleet, Logger: slog.New(slog.DiscardHandler), Done: r.done, Heartbeat: time.Hour}
 	if change != nil {
 		change(&cfg)
 	}
