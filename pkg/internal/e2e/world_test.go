@@ -91,7 +91,7 @@ edge: {id: %s, site: "24848"}
 data_dir: ./%s/data
 hub: {url: "mqtt://%s", insecure: true, send_every: 200ms, heartbeat: 1s}
 buffer: {commit_every: 400ms}
-http: {listen: %q, auth: off}
+http: {listen: %q}
 connections:
   - {id: cabinet, modbus: {transport: tcp, address: %q, timeout: 300ms}}
   - {id: local, mqtt: {url: "tcp://%s"}}
