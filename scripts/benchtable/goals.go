@@ -35,6 +35,7 @@ var goals = []goal{
 	{"  115200 baud, 10 registers", "driver/modbus LineUtilisation/115200_baud,_10_registers", "ours_%", 1, 90, false, "%"},
 	{"  115200 baud, 125 registers", "driver/modbus LineUtilisation/115200_baud,_125_registers", "ours_%", 1, 90, false, "%"},
 	{"a reading against a rule", "rules ObserveNormal/series=1000/rules=1", "ns/op", 1, 70, true, "ns"},
+	{"checkpoint of 100,000 windows of 24 h, a reading a second", "rules Checkpoint/every=1s/mean24h", "MB/checkpoint", 1, 0, true, "MB"},
 	{"ingest without a store, 1,000 rules", "ingest Ingest/1000_rules", "cpu-ns/reading", 1, 0, true, "ns CPU a reading"},
 	{"store, in order, two workers, fsync each second", "tsdb/local Append/in_order", "samples/s", 1e-6, 3, false, "M samples/s"},
 	{"store, out of order", "tsdb/local Append/out_of_order", "samples/s", 1e-6, 1.5, false, "M samples/s"},
