@@ -7,9 +7,10 @@ LDFLAGS  := -s -w -X main.version=$(VERSION)
 # The agent speaks HTTP/1.1 to its cameras and its readers; HTTP/2 would be 0.5 MB.
 EDGE     := -tags nethttpomithttp2
 GOLANGCI := v2.15.0
+NFPM     := v2.45.0
 export CGO_ENABLED ?= 0
 
-.PHONY: help build page run test test-ui interop torture bench fuzz lint tidy cross docs clean
+.PHONY: help package package-test build page run test test-ui interop torture bench fuzz lint tidy cross docs clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -68,6 +69,17 @@ cross: ## build for the other machines
 docs: ## write docs/configuration.md and the schemas in configs/schema from the types
 	$(GO) run ./scripts/schemas
 	$(GO) test ./pkg/edge ./pkg/hub -run ConfigurationReference -update-docs
+
+$(TOOLS)/nfpm-$(NFPM):
+	mkdir -p $(TOOLS)
+	GOBIN=$(abspath $(TOOLS)) $(GO) install github.com/goreleaser/nfpm/v2/cmd/nfpm@$(NFPM)
+	mv $(TOOLS)/nfpm $@
+
+package: $(TOOLS)/nfpm-$(NFPM) ## deb, rpm, tar and an apt repository in dist; APT_KEY=KEY signs it
+	sh scripts/package/build.sh $(abspath $<) $(VERSION)
+
+package-test: $(TOOLS)/nfpm-$(NFPM) ## build twice and compare; install, start, upgrade, remove and purge in a root of its own (as root)
+	sh scripts/package/test.sh $(abspath $<)
 
 tidy: ## go mod tidy
 	$(GO) mod tidy
