@@ -174,6 +174,7 @@ test("the keys are told by ?, and the wall has no controls", async () => {
   await page.keyboard.press("?");
   await page.getByRole("dialog", { name: "Phím tắt" }).waitFor();
   await page.keyboard.press("Escape");
+  await page.getByRole("dialog").waitFor({ state: "detached" });
   await page.keyboard.press("4");
   await page.locator("h1", { hasText: "Thiết bị" }).waitFor();
   await page.setViewportSize({ width: 1920, height: 1080 });

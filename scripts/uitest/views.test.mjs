@@ -73,7 +73,7 @@ test("series are picked, compared, zoomed and exported", async () => {
   await page.getByLabel("Đại lượng").selectOption({ label: "Bụi mịn PM2.5" });
   await page.locator(".picker li", { hasText: "air-01" }).getByRole("checkbox").check();
   await page.locator(".picker li", { hasText: "market-air" }).getByRole("checkbox").check();
-  await until("both are plotted", async () => (await page.locator(".plot .key > span").count()) >= 2);
+  await until("both are plotted", async () => (await page.locator("tbody tr .swatch").count()) === 2);
   const before = new URL(page.url()).hash;
   const box = await page.locator(".plot .u-over").first().boundingBox();
   await page.mouse.move(box.x + box.width * 0.7, box.y + 50);

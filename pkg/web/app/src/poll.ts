@@ -27,7 +27,7 @@ export function polled<T>(ask: () => Promise<T>, every: number): Polled<T> {
   };
   const loop = async () => {
     if (!document.hidden || value.value === null) await refresh();
-    if (users > 0) timer = setTimeout(loop, every);
+    if (users > 0) timer = setTimeout(loop, error.value ? Math.min(every, 5000) : every);
   };
   const use = () => {
     useEffect(() => {
@@ -48,4 +48,14 @@ export const holds = polled(async () => (await get<{ items: Hold[] }>("/api/v1/h
 export const counts = polled(() => get<Counts>("/api/v1/alerts/counts"), 3000);
 export const rules = polled(() => all<import("./types").Rule>("rules"), 15_000);
 export const deliveries = polled(async () => (await get<{ items: Delivery[] }>("/api/v1/deliveries")).items, 15_000);
+
+// begun says what a system has already: asked for by the first of each alone, and
+// not any more once there is everything.
+export const begun = polled(async () => {
+  const have = begun.value.peek();
+  if (have?.edges && have.devices && have.rules) return have;
+  const first = async (path: string) => (await get<{ items: unknown[] }>(`/api/v1/${path}?limit=1`)).items.length > 0;
+  const [e, d, r] = await Promise.all([first("edges"), first("devices"), all<import("./types").Rule>("rules")]);
+  return { edges: e, devices: d, rules: r.some((x) => !x.built_in) };
+}, 5000) as Polled<{ edges: boolean; devices: boolean; rules: boolean }>;
 export const settings = polled(() => get<import("./types").Settings>("/api/v1/page"), 600_000);

@@ -41,9 +41,16 @@ function hatch(ctx: CanvasRenderingContext2D, x: number, y: number, w: number, h
   ctx.restore();
 }
 
-export function Plot({ lines, from, to, limits = [], shades = [], height = 260, label, onZoom, onOut }: Props) {
+// same says whether lines show what others did: their owners draw often, and a plot
+// that is made anew drops what the pointer does.
+const same = (a: Line[], b: Line[]) => a.length === b.length && a.every((l, i) => l.course === b[i]!.course && l.unit === b[i]!.unit && l.color === b[i]!.color);
+
+export function Plot({ lines: given, from, to, limits = [], shades = [], height = 260, label, onZoom, onOut }: Props) {
   const box = useRef<HTMLDivElement>(null);
   const cursor = useSignal<number | null>(null);
+  const kept = useRef(given);
+  if (!same(kept.current, given)) kept.current = given;
+  const lines = kept.current;
   const data = useMemo(() => align(lines), [lines]);
   const acts = useRef({ onZoom, onOut });
   acts.current = { onZoom, onOut };
@@ -133,9 +140,9 @@ export function Plot({ lines, from, to, limits = [], shades = [], height = 260, 
   const at = cursor.value === null ? undefined : data[0]![cursor.value] ?? undefined;
   return (
     <figure class="plot" style={{ margin: 0 }}>
-      <div class="box" ref={box} role="img" aria-label={`${label}. ${summary(lines)}`} />
+      <div class="box" ref={box} role="img" aria-label={`${label}. ${summary(given)}`} />
       <figcaption class="key">
-        {lines.map((l, i) => <span key={i}><i style={{ "--c": `var(--${l.color ?? `s${i % 12}`})` }} />{l.name}: {measured(at === undefined ? last(l.course) : near(l.course, at * 1000), l.unit, l.decimals)}</span>)}
+        {given.map((l, i) => <span key={i}><i style={{ "--c": `var(--${l.color ?? `s${i % 12}`})` }} />{l.name}: {measured(at === undefined ? last(l.course) : near(l.course, at * 1000), l.unit, l.decimals)}</span>)}
         {limits.map((l) => <span key={l.text + l.value}><i class="dash" style={{ "--c": `var(--${l.severity})` }} />{l.text}</span>)}
         {kinds.map((k) => <span key={k}><i style={{ "--c": `var(--shade-${k === "unobserved" ? "gap" : k})`, outline: "1px solid var(--line)" }} />{t("shade")[k]}</span>)}
         {lines.some((l) => l.course.late.length) && <span><i style={{ "--c": "var(--emergency)", borderRadius: "50%", width: "10px" }} />{t("shade").late}</span>}

@@ -9,7 +9,7 @@ import { Marks } from "../parts/alertrow";
 import { Badge, Chip, Empty, Loading, place, siteName, title } from "../parts/basics";
 import { type LimitLine, Plot, plotWidth } from "../parts/plot";
 import { useCourses } from "../parts/courses";
-import { edges, rules, series, sites } from "../poll";
+import { edges, rules, sites } from "../poll";
 import type { Shade } from "../readings";
 import { path, route } from "../router";
 import { mayAct } from "../session";
@@ -181,7 +181,9 @@ function Links({ a, rule }: { a: Alert; rule: Rule | undefined }) {
   const list = Object.entries(rule?.links ?? {}).filter(([, u]) => safe(u));
   const page = a.labels?.page;
   const names: Record<string, string> = { procedure: t("procedure"), camera: t("camera") };
-  const cameras = (series.use() ?? []).filter((s) => s.site === a.site && s.labels?.page && safe(s.labels.page));
+  const [here, setHere] = useState<Series[]>([]);
+  useEffect(() => { all<Series>(`series?site=${encodeURIComponent(a.site)}`).then(setHere, () => setHere([])); }, [a.site]);
+  const cameras = here.filter((s) => s.labels?.page && safe(s.labels.page));
   const pages = new Map(cameras.map((s) => [s.labels!.page!, s.device]));
   if (page && safe(page)) pages.set(page, a.device);
   return (

@@ -69,10 +69,13 @@ export function Explorer() {
 
 function Plots({ picked, span, onZoom, onOut }: { picked: Series[]; span: [number, number]; onZoom: (f: number, to: number) => void; onOut: () => void }) {
   const got = useCourses(picked.map(keyOf), span, plotWidth.value);
+  // While more is being read, what was there before stays.
+  const there = picked.filter((s) => got.of.has(idOf(s)));
+  const swatch = (s: Series) => `s${picked.indexOf(s) % 12}`;
   const save = () => {
     const rows: (string | number | null)[][] = [["time", "site", "edge", "device", "point", "quantity", "unit", "value", "min", "max", "late"]];
-    picked.forEach((s, i) => {
-      const c = got.courses![i]!;
+    there.forEach((s) => {
+      const c = got.of.get(idOf(s))!;
       const head = [s.site, s.edge, s.device, s.point, s.quantity, s.unit];
       c.x.forEach((x, k) => { if (c.y[k] !== null) rows.push([new Date(x).toISOString(), ...head, c.y[k]!, c.low?.[k] ?? null, c.high?.[k] ?? null, 0]); });
       for (const [x, v] of c.late) rows.push([new Date(x).toISOString(), ...head, v, null, null, 1]);
@@ -83,21 +86,21 @@ function Plots({ picked, span, onZoom, onOut }: { picked: Series[]; span: [numbe
   return (
     <div class="panel stack">
       <div class="progress" role="progressbar" aria-label={t("loading")} aria-valuemin={0} aria-valuemax={picked.length} aria-valuenow={got.done} style={{ visibility: got.busy ? "visible" : "hidden" }}><i style={{ width: `${(100 * got.done) / picked.length}%` }} /></div>
-      {!got.courses ? <Loading /> : [...new Set(picked.map((s) => s.unit))].map((u) => {
-        const lines = picked.flatMap((s, i) => (s.unit === u ? [{ name: `${text(s.label) || s.quantity} · ${siteName(s.site)} · ${s.device}${s.point === s.quantity ? "" : ` · ${s.point}`}`, unit: u, decimals: s.decimals, course: got.courses![i]!, color: `s${i % 12}` }] : []));
+      {!there.length ? <Loading /> : [...new Set(there.map((s) => s.unit))].map((u) => {
+        const lines = there.flatMap((s) => (s.unit === u ? [{ name: `${text(s.label) || s.quantity} · ${siteName(s.site)} · ${s.device}${s.point === s.quantity ? "" : ` · ${s.point}`}`, unit: u, decimals: s.decimals, course: got.of.get(idOf(s))!, color: swatch(s) }] : []));
         return <Plot key={u} label={unit(u) || t("nav").series} from={span[0]} to={span[1]} lines={lines} shades={lines.length === 1 ? lines[0]!.course.bad : []} height={280} onZoom={onZoom} onOut={onOut} />;
       })}
       <div class="tools">
-        <span class="soft">{t("resolution")}: {resolution(got.courses?.[0])}. {t("zoomHint")}</span>
-        <button type="button" disabled={!got.courses} onClick={save}>{t("csv")}</button>
+        <span class="soft">{t("resolution")}: {resolution(there[0] && got.of.get(idOf(there[0])))}. {t("zoomHint")}</span>
+        <button type="button" disabled={got.busy || !there.length} onClick={save}>{t("csv")}</button>
       </div>
-      {got.courses && <div class="scroll"><table>
+      {there.length > 0 && <div class="scroll"><table>
         <thead><tr><th>{t("series")}</th><th class="n">{t("newest")}</th><th class="n">min</th><th class="n">{t("meanShort")}</th><th class="n">max</th><th>{t("to")}</th></tr></thead>
-        <tbody>{picked.map((s, i) => {
-          const c = got.courses![i]!;
+        <tbody>{there.map((s) => {
+          const c = got.of.get(idOf(s))!;
           const v = c.y.filter((y): y is number => y !== null);
           const f = (x: number | undefined) => measured(x, s.unit, s.decimals);
-          return <tr key={idOf(s)}><td><span class="swatch" style={{ "--c": `var(--s${i % 12})`, display: "inline-block" }} /> {text(s.label)} · {siteName(s.site)} · {s.device}{s.point === s.quantity ? "" : ` · ${s.point}`}</td><td class="n">{f(v.at(-1))}</td><td class="n">{f((c.low ?? c.y).reduce<number | undefined>((a, b) => (b === null ? a : a === undefined ? b : Math.min(a, b)), undefined))}</td><td class="n">{f(v.length ? v.reduce((a, b) => a + b, 0) / v.length : undefined)}</td><td class="n">{f((c.high ?? c.y).reduce<number | undefined>((a, b) => (b === null ? a : a === undefined ? b : Math.max(a, b)), undefined))}</td><td>{full(c.x.at(-1))}</td></tr>;
+          return <tr key={idOf(s)}><td><span class="swatch" style={{ "--c": `var(--${swatch(s)})`, display: "inline-block" }} /> {text(s.label)} · {siteName(s.site)} · {s.device}{s.point === s.quantity ? "" : ` · ${s.point}`}</td><td class="n">{f(v.at(-1))}</td><td class="n">{f((c.low ?? c.y).reduce<number | undefined>((a, b) => (b === null ? a : a === undefined ? b : Math.min(a, b)), undefined))}</td><td class="n">{f(v.length ? v.reduce((a, b) => a + b, 0) / v.length : undefined)}</td><td class="n">{f((c.high ?? c.y).reduce<number | undefined>((a, b) => (b === null ? a : a === undefined ? b : Math.max(a, b)), undefined))}</td><td>{full(c.x.at(-1))}</td></tr>;
         })}</tbody>
       </table></div>}
     </div>

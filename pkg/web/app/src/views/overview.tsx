@@ -4,7 +4,7 @@ import { Badge, Empty, Loading, Sign } from "../parts/basics";
 import { useLazy } from "../parts/lazy";
 import { number } from "../format";
 import { t, text } from "../i18n";
-import { counts, deliveries, devices, edges, rules, sites } from "../poll";
+import { begun, counts, deliveries, sites } from "../poll";
 import { path } from "../router";
 import { mayAct } from "../session";
 import { calling, complete } from "../store";
@@ -30,13 +30,13 @@ export function Counts() {
 
 // NextStep tells what an empty system wants.
 export function NextStep() {
-  const s = sites.value.value, e = edges.use(), d = devices.use(), r = rules.use();
+  const s = sites.value.value, have = begun.use();
   const w = t("empty");
-  if (!s || !e || !d || !r) return null;
-  if (s.length === 0 && e.length === 0) return <Empty title={w.sitesTitle}>{w.sites}</Empty>;
-  if (e.length === 0) return <Empty title={w.edgesTitle}>{w.edges}</Empty>;
-  if (d.length === 0) return <Empty title={w.devicesTitle}>{w.devices}</Empty>;
-  if (r.filter((x) => x.kind !== "edge_offline").length === 0) return <Empty title={w.rulesTitle}>{w.rules}</Empty>;
+  if (!s || !have) return null;
+  if (s.length === 0 && !have.edges) return <Empty title={w.sitesTitle}>{w.sites}</Empty>;
+  if (!have.edges) return <Empty title={w.edgesTitle}>{w.edges}</Empty>;
+  if (!have.devices) return <Empty title={w.devicesTitle}>{w.devices}</Empty>;
+  if (!have.rules) return <Empty title={w.rulesTitle}>{w.rules}</Empty>;
   return null;
 }
 

@@ -1,11 +1,11 @@
 // Rules: what each watches, when it fired last, and what other limits would do.
-import { useEffect, useState } from "preact/hooks";
+import { useEffect, useMemo, useState } from "preact/hooks";
 import { all, post } from "../api";
 import { duration, full, measured, number, percent, unit, when } from "../format";
 import { lang, t, text } from "../i18n";
 import { Badge, Chip, Empty, Field, Loading, siteName, title } from "../parts/basics";
 import { Plot } from "../parts/plot";
-import { rules, series } from "../poll";
+import { rules } from "../poll";
 import type { Course } from "../readings";
 import { path, route } from "../router";
 import { mayAct } from "../session";
@@ -73,7 +73,6 @@ function State({ r }: { r: Rule }) {
 export function RuleView() {
   const id = route.value.rest[0] ?? "";
   const list = rules.use();
-  series.use();
   const r = list?.find((x) => x.id === id);
   if (!r) return list ? <Empty>{t("noMatch")}: {id}</Empty> : <Loading error={rules.error.value} />;
   const active = activeOf(id);
@@ -188,7 +187,9 @@ function Result({ r, got }: { r: Rule; got: Tried }) {
   const limit = result.limit ?? r.severities.find((l) => l.severity === got.severity)?.limit ?? 0;
   // A few series at a time: those with the most episodes.
   const count = (s: Tried["series"][number]) => result.list.filter((e) => e.series === `${s.edge}/${s.device}/${s.point}`).length;
-  const shown = [...got.series].sort((a, b) => count(b) - count(a)).slice(0, 6);
+  const shown = useMemo(() => [...got.series].sort((a, b) => count(b) - count(a)).slice(0, 6).map((s) => ({
+    s, course: { x: s.times, y: s.low.map((v, i) => (v + s.high[i]!) / 2), low: s.low, high: s.high, step: 1, late: [], bad: [] } as Course,
+  })), [got, pick]);
   return (
     <div class="stack" style={{ marginTop: ".8rem" }}>
       <div class="scroll"><table>
@@ -200,10 +201,8 @@ function Result({ r, got }: { r: Rule; got: Tried }) {
           </tr>
         ))}</tbody>
       </table></div>
-      {shown.map((s) => {
+      {shown.map(({ s, course }) => {
         const id = `${s.edge}/${s.device}/${s.point}`;
-        const mean = s.low.map((v, i) => (v + s.high[i]!) / 2);
-        const course: Course = { x: s.times, y: mean, low: s.low, high: s.high, step: 1, late: [], bad: [] };
         return <Plot key={id} label={`${siteName(s.site)} · ${s.device}`} from={from} to={to} height={170}
           lines={[{ name: `${siteName(s.site)} · ${s.device}${s.point === s.quantity ? "" : ` · ${s.point}`}`, unit: u, course }]}
           limits={[{ value: limit, text: `${t("severity")[got.severity]} ${measured(limit, u)}`, severity: got.severity, unit: u }, ...limitsOf(r, u).filter((l) => l.severity !== got.severity)]}
