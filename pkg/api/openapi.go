@@ -132,7 +132,7 @@ func operations() map[string]operation {
 		"POST /api/v1/backup":       {tag: "hub", summary: "Write a backup; answers with lines of progress", body: backupBody{}, answer: BackupProgress{}, media: ndjsonType, local: true},
 		"GET /api/v1/store":         {tag: "data", summary: "What is kept and for how long", answer: StoreStatus{}},
 		"GET /api/v1/texts":         {tag: "data", summary: "Texts that devices said, newest first", query: parameters(texts("site", "edge", "device", "point", "quantity"), spanParameters, pageParameters), answer: page[Text]{}},
-		"GET /api/v1/export":        {tag: "data", summary: "Series as CSV or lines of JSON, see docs/export.md", query: exportParameters, media: "text/csv"},
+		"GET /api/v1/export":        {tag: "data", summary: "Series as CSV or lines of JSON, see docs/api.md#exports", query: exportParameters, media: "text/csv"},
 		"POST /api/v2/write":        {tag: "data", summary: "Push line protocol, as InfluxDB v2 takes it", media: "text/plain"},
 		"POST /write":               {tag: "data", summary: "Push line protocol, as InfluxDB v1 takes it", media: "text/plain"},
 		"POST /api/v1/push":         {tag: "data", summary: "Push Prometheus remote write", media: "text/plain"},

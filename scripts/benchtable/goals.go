@@ -37,6 +37,8 @@ var goals = []goal{
 	{"a reading against a rule", "rules ObserveNormal/series=1000/rules=1", "ns/op", 1, 70, true, "ns"},
 	{"checkpoint of 100,000 windows of 24 h, a reading a second", "rules Checkpoint/every=1s/mean24h", "MB/checkpoint", 1, 0, true, "MB"},
 	{"ingest without a store, 1,000 rules", "ingest Ingest/1000_rules", "cpu-ns/reading", 1, 0, true, "ns CPU a reading"},
+	{"line protocol, requests of 5,000 rows, each with its fsync", "push LineProtocol", "samples/s", 1e-6, 0, false, "M samples/s"},
+	{"remote write, the same", "push RemoteWrite", "samples/s", 1e-6, 0, false, "M samples/s"},
 	{"store, in order, two workers, fsync each second", "tsdb/local Append/in_order", "samples/s", 1e-6, 3, false, "M samples/s"},
 	{"store, out of order", "tsdb/local Append/out_of_order", "samples/s", 1e-6, 1.5, false, "M samples/s"},
 	{"store: ready with 10 M samples in the head", "tsdb/local Open", "s/open", 1, 3, true, "s"},
