@@ -339,6 +339,9 @@ func New(cfg Config) *Handler {
 	}
 	guard := http.NewCrossOriginProtection()
 	guard.SetDenyHandler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if cfg.Audit != nil {
+			cfg.Audit(r, nil, "request", r.URL.Path, "refused: a page of another site sent it")
+		}
 		h.problem(w, r, http.StatusForbidden, "from another site", "a browser sent this for a page that is not the hub's own")
 	}))
 	h.guarded = guard.Handler(h.mux)

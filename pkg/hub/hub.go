@@ -16,6 +16,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
+	"golang.org/x/net/netutil"
 
 	"github.com/langbiang/langbiang/pkg/alert/deliver"
 	"github.com/langbiang/langbiang/pkg/api"
@@ -63,6 +64,10 @@ type Hub struct {
 	restart    chan struct{} // of capacity 1; see [ErrRestart]
 	streams    chan struct{} // closed when alert streams must end
 }
+
+// maxConnections bounds the connections of browsers and programs: those that say
+// nothing must not take what gateways and the store need.
+const maxConnections = 8192
 
 // ErrRestart is what Run returns when the hub is to be opened anew, with the same plan.
 var ErrRestart = errors.New("the hub starts anew")
@@ -305,7 +310,7 @@ func (h *Hub) Run(ctx context.Context) error {
 			return nil
 		}
 	}
-	start("http", serve(h.listener, h.server.TLSConfig != nil))
+	start("http", serve(netutil.LimitListener(h.listener, maxConnections), h.server.TLSConfig != nil))
 	if h.control != nil {
 		start("control", serve(h.control, false))
 	}

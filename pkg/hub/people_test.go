@@ -132,6 +132,9 @@ func TestSessionsCannotBeFixedForgedOrRidden(t *testing.T) {
 		lan.wants(http.StatusForbidden, "PUT", "/api/v1/users/eve", map[string]string{"role": "admin", "password": sentence}, header...)
 		lan.wants(http.StatusForbidden, "POST", "/api/v1/session", map[string]string{"name": "lan", "password": sentence}, header...)
 	}
+	if !strings.Contains(f.log.String(), "a page of another site sent it") {
+		t.Error("not logged")
+	}
 	// A form cannot send JSON.
 	lan.wants(http.StatusUnsupportedMediaType, "POST", "/api/v1/tokens", `{"name":"x","role":"admin"}`, "Content-Type", "text/plain")
 	if text := lan.wants(http.StatusOK, "GET", "/api/v1/users", nil); strings.Contains(text, "eve") || strings.Contains(text, "argon2") {
