@@ -8,6 +8,7 @@ export interface Alert {
   rule: string;
   rule_version: string;
   severity: Severity;
+  level: { id: string; rank: number; name: Text; color: string } | null; // of a national ladder
   state: "active" | "cleared";
   isa_state: string;
   acknowledged: boolean;

@@ -1,7 +1,7 @@
 // One alert in a list.
 import { possible, start } from "../acting";
 import { duration, measured, when } from "../format";
-import { t } from "../i18n";
+import { t, text } from "../i18n";
 import { path } from "../router";
 import { tick } from "../store";
 import type { Alert } from "../types";
@@ -12,6 +12,7 @@ export function Marks({ a, state = true }: { a: Alert; state?: boolean }) {
   return (
     <>
       {a.test && <Chip kind="test">{t("mark").test}</Chip>}
+      {a.level && <Chip>{text(a.level.name) || a.level.id}</Chip>}
       {state && <Chip kind={a.isa_state}>{t("isa")[a.isa_state] ?? a.isa_state}
         {a.isa_state === "shelved" && a.shelved_until && <> {t("until")} {when(a.shelved_until)}</>}
         {a.isa_state === "suppressed" && <>: {t("suppressedBy")[a.suppressed] ?? a.suppressed}</>}

@@ -141,7 +141,7 @@ function Log({ a }: { a: Alert }) {
               <time dateTime={e.time} title={`${t("known")}: ${full(e.recorded)}`}>{when(e.time)}</time>
               <div>
                 <strong>{t("entry")[e.kind] ?? e.kind}</strong>
-                {(e.kind === "raised" || e.kind === "severity_changed") && <> <Badge of={e.alert.severity} /> {e.alert.unit !== "" && measured(e.alert.value, e.alert.unit)}</>}
+                {(e.kind === "raised" || e.kind === "severity_changed" || e.kind === "level_changed") && <> <Badge of={e.alert.severity} /> {text(e.alert.level?.name)} {e.alert.unit !== "" && measured(e.alert.value, e.alert.unit)}</>}
                 {e.act?.assignee && <> → {e.act.assignee}</>}
                 {e.act?.cause && <>: {t("causes")[e.act.cause] ?? e.act.cause}</>}
                 {e.act?.until && <> {t("until")} {when(e.act.until)}</>}

@@ -34,7 +34,7 @@ export const en: Words = {
   closeOnlyCleared: "Only alerts that have cleared can be closed.",
   spans: { "30m": "30 minutes", "1h": "1 hour", "4h": "4 hours", "8h": "8 hours (a shift)", "1d": "1 day", "7d": "7 days", "30d": "30 days" },
   entry: {
-    raised: "Raised", severity_changed: "Severity changed", cleared: "Cleared", chattering: "Chattering, collapsed", quiet: "Chatters no more", provisional: "Provisional",
+    raised: "Raised", severity_changed: "Severity changed", level_changed: "Level changed", cleared: "Cleared", chattering: "Chattering, collapsed", quiet: "Chatters no more", provisional: "Provisional",
     acknowledged: "Acknowledged", unacknowledged: "Acknowledgement taken back", commented: "Comment", shelved: "Shelved", unshelved: "Unshelved", assigned: "Assigned", closed: "Closed", reopened: "Reopened",
     suppressed: "Suppressed", unsuppressed: "No longer suppressed", out_of_service: "Out of service", in_service: "In service",
   },

@@ -37,7 +37,7 @@ export const vi = {
   closeOnlyCleared: "Chỉ đóng được cảnh báo đã hết.",
   spans: { "30m": "30 phút", "1h": "1 giờ", "4h": "4 giờ", "8h": "8 giờ (một ca)", "1d": "1 ngày", "7d": "7 ngày", "30d": "30 ngày" } as Record<string, string>,
   entry: {
-    raised: "Phát cảnh báo", severity_changed: "Đổi mức", cleared: "Đã hết", chattering: "Chập chờn, gộp lại", quiet: "Hết chập chờn", provisional: "Tạm tính",
+    raised: "Phát cảnh báo", severity_changed: "Đổi mức", level_changed: "Đổi cấp", cleared: "Đã hết", chattering: "Chập chờn, gộp lại", quiet: "Hết chập chờn", provisional: "Tạm tính",
     acknowledged: "Xác nhận", unacknowledged: "Bỏ xác nhận", commented: "Ghi chú", shelved: "Tạm gác", unshelved: "Bỏ gác", assigned: "Giao việc", closed: "Đóng", reopened: "Mở lại",
     suppressed: "Bắt đầu không báo", unsuppressed: "Báo trở lại", out_of_service: "Ngừng sử dụng", in_service: "Sử dụng trở lại",
   } as Record<string, string>,
