@@ -3,14 +3,14 @@ const texts = {
   vi: {
     name: "Tên đăng nhập", password: "Mật khẩu", login: "Đăng nhập", language: "Ngôn ngữ", admin: "Tên quản trị viên",
     newPassword: "Mật khẩu (ít nhất 10 ký tự)", again: "Nhập lại mật khẩu", differ: "Hai mật khẩu không giống nhau.",
-    address: "Địa chỉ của trung tâm mà các gateway kết nối tới (tên miền hoặc IP)", communes: "Các xã, phường", others: "Nơi khác: mỗi dòng một mã và tên, ví dụ 24820 Phường Xuân Hương - Đà Lạt",
+    address: "Địa chỉ của trung tâm mà các gateway kết nối tới (tên miền hoặc IP)", communes: "Các xã, phường", find: "Tìm theo tên hoặc mã", others: "Nơi khác: mỗi dòng một mã và tên, ví dụ cau-dat Trạm Cầu Đất",
     finish: "Hoàn tất", setupIntro: "Thiết lập lần đầu: tạo quản trị viên.", closed: "Liên kết này đã được dùng hoặc không còn hiệu lực.",
     wrong: "Tên hoặc mật khẩu không đúng.", many: "Thử quá nhiều lần. Hãy đợi rồi thử lại.", failed: "Không kết nối được với máy chủ.",
   },
   en: {
     name: "Name", password: "Password", login: "Sign in", language: "Language", admin: "Administrator's name",
     newPassword: "Password (at least 10 characters)", again: "Password again", differ: "The two passwords differ.",
-    address: "Address by which gateways reach this hub (name or IP)", communes: "Communes and wards", others: "Others: a code and a name on each line, for example 24820 Phường Xuân Hương - Đà Lạt",
+    address: "Address by which gateways reach this hub (name or IP)", communes: "Communes and wards", find: "Find by name or code", others: "Others: a code and a name on each line, for example cau-dat Cầu Đất station",
     finish: "Finish", setupIntro: "First start: make the administrator.", closed: "This link has been used, or holds no more.",
     wrong: "Name or password is wrong.", many: "Too many attempts. Wait, then try again.", failed: "The hub cannot be reached.",
   },
@@ -26,6 +26,9 @@ function say(key) {
 function translate() {
   document.documentElement.lang = language;
   for (const e of document.querySelectorAll("[data-text]")) e.textContent = t(e.dataset.text);
+  const find = document.getElementById("find");
+  find.placeholder = t("find");
+  find.setAttribute("aria-label", t("find"));
 }
 
 async function send(path, body) {
@@ -64,6 +67,9 @@ submit(document.getElementById("login"), async (f) => {
   return fault && fault !== "many" ? "wrong" : fault;
 });
 
+// plain is a text without marks, so that "lac duong" finds Lạc Dương.
+const plain = (s) => s.normalize("NFD").replace(/\p{M}/gu, "").replace(/đ/gi, "d").toLowerCase();
+
 function places(f) {
   const chosen = [...document.querySelectorAll("#communes input:checked")].map((c) => ({ id: c.value }));
   for (const line of f.others.value.split("\n")) {
@@ -91,6 +97,13 @@ async function setup(secret) {
     label.append(box, `${c.name} (${c.id})`);
     document.getElementById("communes").append(label);
   }
+  const find = document.getElementById("find");
+  find.addEventListener("keydown", (e) => { if (e.key === "Enter") e.preventDefault(); });
+  find.addEventListener("input", () => {
+    for (const label of document.querySelectorAll("#communes label")) {
+      label.hidden = !plain(label.textContent).includes(plain(find.value.trim())) && !label.firstChild.checked;
+    }
+  });
   form.hidden = false;
   submit(form, async (f) => {
     if (f.password.value !== f.again.value) return "differ";
