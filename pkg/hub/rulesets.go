@@ -78,6 +78,7 @@ func (h *Hub) loadRules() error {
 		from = math.MaxInt64
 	}
 	h.engine = rules.NewEngine(sets, h.raise)
+	h.engine.Inside(func(edge string) bool { return h.sources.has(edge) })
 	if newest != h.plan.Set.ID() {
 		if err := h.putRules(h.plan.Rules, h.plan.Set); err != nil {
 			return err

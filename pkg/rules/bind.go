@@ -70,11 +70,12 @@ func (f *Fold) Bind(list []telemetry.BoundSeries) {
 		f.abandon(&s, saved, ReasonSeriesRemoved)
 	}
 	f.saved, f.opened, f.bound, f.lag, f.journal.whole = savedState{}, nil, true, lag, true
+	f.part = part{}
 	f.rebuildTimers()
 	f.rebindChatter()
 	f.passAll()
 	if g := f.engine.gather; g != nil && f.counted != math.MinInt64 {
-		g.advance(f.edge, f.counted, f.floor)
+		f.count(g)
 	}
 }
 

@@ -36,6 +36,7 @@ type Engine struct {
 	emit    func(alert.Transition)
 	gather  *gather                     // nil for that of the groups themselves
 	clock   atomic.Pointer[ByClock]     // nil when nobody judges by the hub's clock
+	inside  func(edge string) bool      // see [Engine.Inside]
 	chatter int64                       // window in which activations are counted; 0: they are not
 	sets    atomic.Pointer[[]Effective] // ascending by From; replaced, never changed
 	_       [64]byte                    // folds read sets at every reading and write newest at every frame
@@ -118,6 +119,11 @@ func (e *Engine) Expect(edges []string, now time.Time) {
 		e.gather.expect(id, now)
 	}
 }
+
+// Inside says which edges are sources inside the hub. They lag behind what they
+// take in, and are outside promise 2: rules of kind several wait for one only while
+// a rule that they count watches one of its series. Call it before the first Open.
+func (e *Engine) Inside(is func(edge string) bool) { e.inside = is }
 
 // NeedsRecall reports whether rules of kind several have come that do not know the
 // alert log yet.

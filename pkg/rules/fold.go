@@ -38,6 +38,7 @@ type Fold struct {
 	chatter chatter
 	lag     int64 // greatest of any series
 	counted int64 // rules of kind several have been told that all is known up to here
+	part    part
 	broken  int64 // what happens now does because an unobserved interval begins here
 
 	journal journal
@@ -287,7 +288,7 @@ func (f *Fold) Advance(w int64) {
 	f.endWindows()
 	if g := f.engine.gather; g != nil {
 		f.counted = w - f.lag
-		g.advance(f.edge, f.counted, f.floor)
+		f.count(g)
 	}
 }
 

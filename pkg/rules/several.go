@@ -262,6 +262,55 @@ func (g *gather) advance(edge string, w, floor int64) {
 	g.settle(func(*gatherEdge) bool { return false })
 }
 
+// part is whether a source inside the hub takes part, as of the sets.
+type part struct {
+	of    *[]Effective
+	takes bool
+}
+
+// count tells how far the fold has got.
+func (f *Fold) count(g *gather) {
+	if in := f.engine.inside; in != nil && g.used.Load() && in(f.edge) {
+		if f.part.of != f.looked {
+			f.part = part{f.looked, g.watches(f.series)}
+		}
+		if !f.part.takes {
+			g.leave(f.edge)
+			return
+		}
+	}
+	g.advance(f.edge, f.counted, f.floor)
+}
+
+// watches reports whether a rule that is counted watches one of the series, now or
+// once a set takes effect.
+func (g *gather) watches(list []series) bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.look()
+	for _, e := range *g.looked {
+		for i := range list {
+			for _, r := range e.Set.matching(list[i].bound) {
+				if g.counts(e.Set.rules[r].id) {
+					return true
+				}
+			}
+		}
+	}
+	return false
+}
+
+// leave says that nothing that counts will come from the edge.
+func (g *gather) leave(edge string) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.edges[edge] != nil {
+		g.look()
+		delete(g.edges, edge)
+		g.settle(func(*gatherEdge) bool { return false })
+	}
+}
+
 // tick settles without the edges that have not advanced for the time of patience.
 func (g *gather) tick(now time.Time, patience time.Duration) {
 	if !g.used.Load() {

@@ -326,6 +326,40 @@ func TestMembersOfSeriesThatAreRemovedAreCountedNoMore(t *testing.T) {
 	r.expect(t, "cleared info @1200 v=20 p=20 l=10 (series removed)", "cleared warning @1201 v=1 p=2 l=2")
 }
 
+func TestASourceInsideTheHubHoldsUpNothingItDoesNotTakePartIn(t *testing.T) {
+	e, r := newTest(t, "- {id: rain, watch: {quantity: pm2_5}, above: {info: {limit: 10}}}\n- {id: index, watch: {quantity: water_level}, above: {info: {limit: 10}}}\n- id: many\n  several: {of: rain, warning: {at_least: 2}}\n")
+	e.Inside(func(edge string) bool { return edge == "derived" })
+	e.Expect([]string{"e1", "derived"}, time.Time{})
+	series := func(quantity, device string) telemetry.BoundSeries {
+		s := pm(device)
+		s.Edge, s.Quantity, s.MaxLag = "derived", quantity, 100_000
+		return s
+	}
+	derived, err := e.Open("derived", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	derived.Bind([]telemetry.BoundSeries{series("water_level", "x")})
+	derived.Advance(1000)
+	f := openFold(t, e, nil, pm("a"), pm("b"))
+	f.Advance(1000)
+	f.Observe(0, 1100, 20, good)
+	f.Observe(1, 1100, 20, good)
+	f.Advance(1200)
+	r.all = slices.DeleteFunc(r.all, func(tr alert.Transition) bool { return tr.Alert.Rule == "rain" || !settled(&tr) })
+	r.expect(t, "raised warning @1100 v=2 p=2 l=2")
+
+	// With a series that counts it is waited for.
+	derived.Bind([]telemetry.BoundSeries{series("water_level", "x"), series("pm2_5", "y")})
+	derived.Advance(1200)
+	f.Observe(0, 1300, 1, good)
+	f.Advance(1400)
+	r.all = slices.DeleteFunc(r.all, func(tr alert.Transition) bool { return tr.Alert.Rule == "rain" || !settled(&tr) })
+	r.expect(t)
+	derived.Advance(101_300)
+	r.expect(t, "cleared warning @1300 v=1 p=2 l=2")
+}
+
 // BenchmarkSeveralFlood is a step of one of 10,000 standing members, with a group of
 // all and one for each site, while an edge that is cut off holds up what is settled
 // or none does.

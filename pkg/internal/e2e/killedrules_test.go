@@ -56,6 +56,8 @@ func TestKilledByDiceTheHubsEpisodesAreThoseOfTheEdgesLog(t *testing.T) {
 	accepted := l.handOver()
 	samples := accepted[key{"air", "pm2_5"}]
 	until := slices.Max(slices.Collect(maps.Keys(samples)))
+	// Rules of kind several settle once a second.
+	l.eventually(20*time.Second, "all is settled", func() bool { return !l.provisional(until) })
 	told := l.told(until)
 
 	got := map[string][]episode{}
@@ -96,6 +98,7 @@ func TestKilledByDiceTheHubsEpisodesAreThoseOfTheEdgesLog(t *testing.T) {
 	l.startHub()
 	l.startEdge()
 	l.eventually(60*time.Second, "the empty hub has caught up", func() bool { return len(after(l.onTimeOf("air", "pm2_5"), until)) > 5 })
+	l.eventually(20*time.Second, "the empty hub has settled as much", func() bool { return !l.provisional(until) && len(l.told(until)) >= len(told) })
 	again := l.told(until)
 	if diff := cmp.Diff(told, again); diff != "" {
 		t.Errorf("the alert log of an empty hub differs (-killed +empty):\n%s", diff)
@@ -111,6 +114,18 @@ func after(samples map[int64]float64, t int64) (out []int64) {
 		}
 	}
 	return out
+}
+
+// provisional reports whether an alert that began up to the time is not settled yet.
+func (l *line) provisional(until int64) bool {
+	l.t.Helper()
+	open := map[string]bool{}
+	for _, e := range l.entries() {
+		if e.Alert.Start.UnixMilli() <= until {
+			open[e.Alert.ID] = e.Alert.Provisional
+		}
+	}
+	return slices.Contains(slices.Collect(maps.Values(open)), true)
 }
 
 // told returns what the alert log says of each alert up to the time, but for when it
