@@ -35,63 +35,59 @@ func BenchmarkAppend(b *testing.B) {
 	}
 }
 
-func benchmarkAppend(b *testing.B, from int64) {
-	const workers, series, batch = 2, 10_000, 5_000
-	s := mustOpen(b, b.TempDir(), func(o *Options) { o.SegmentSize = 0; o.MapEvery = 2 * time.Second })
-	all := make([][]telemetry.Labels, workers)
-	for w := range all {
-		for i := range series {
-			all[w] = append(all[w], tsdbtest.Labels("air_temperature", fmt.Sprintf("w%d-%05d", w, i)))
-		}
-	}
-	refs := make([][]uint64, workers)
-	for w := range refs {
-		refs[w] = make([]uint64, series)
-		app := s.Appender()
-		for i, lset := range all[w] {
-			ref, err := app.Append(0, lset, t0, 20)
-			check(b, err)
-			refs[w][i] = ref
-		}
-		check(b, app.Commit())
-	}
+// feeder appends as one of the hub's workers does: to all of its series in turn, a
+// second after the other, committing each batch.
+type feeder struct {
+	app    tsdb.Appender
+	lsets  []telemetry.Labels
+	refs   []uint64
+	values []float64
+	from   int64
+	n      int // samples so far
+}
+
+// newFeeders makes one for each worker, and a sample at t0 for each of its series.
+func newFeeders(b *testing.B, s *Store, workers, series int, from int64) []*feeder {
+	b.Helper()
+	out := make([]*feeder, workers)
 	values := readings()
-	b.ReportAllocs()
-	b.ResetTimer()
-	start := time.Now()
-	var wg sync.WaitGroup
-	for w := range workers {
-		wg.Go(func() {
-			app := s.Appender()
-			for n := 0; n < b.N/workers; n++ {
-				i := n % series
-				at := from + int64(n/series)*1000
-				ref, err := app.Append(refs[w][i], all[w][i], at, values[(n/series+i)%len(values)])
-				if err != nil {
-					b.Error(err)
-					return
-				}
-				refs[w][i] = ref
-				if n%batch == batch-1 {
-					if err := app.Commit(); err != nil {
-						b.Error(err)
-						return
-					}
-				}
-			}
-			if err := app.Commit(); err != nil {
-				b.Error(err)
-			}
-		})
+	for w := range out {
+		f := &feeder{app: s.Appender(), refs: make([]uint64, series), values: values, from: from}
+		for i := range series {
+			lset := tsdbtest.Labels("air_temperature", fmt.Sprintf("w%d-%05d", w, i))
+			ref, err := f.app.Append(0, lset, t0, 20)
+			check(b, err)
+			f.lsets, f.refs[i] = append(f.lsets, lset), ref
+		}
+		check(b, f.app.Commit())
+		out[w] = f
 	}
-	stop, stopped := make(chan struct{}), make(chan struct{})
+	return out
+}
+
+func (f *feeder) batch(size int) error {
+	for range size {
+		i, round := f.n%len(f.lsets), f.n/len(f.lsets)
+		ref, err := f.app.Append(f.refs[i], f.lsets[i], f.from+int64(round)*1000, f.values[(round+i)%len(f.values)])
+		if err != nil {
+			return err
+		}
+		f.refs[i] = ref
+		f.n++
+	}
+	return f.app.Commit()
+}
+
+// syncing has the store made durable each second until stop is called.
+func syncing(b *testing.B, s *Store) (stop func()) {
+	end, ended := make(chan struct{}), make(chan struct{})
 	go func() {
-		defer close(stopped)
+		defer close(ended)
 		tick := time.NewTicker(time.Second)
 		defer tick.Stop()
 		for {
 			select {
-			case <-stop:
+			case <-end:
 				return
 			case <-tick.C:
 				if err := s.Sync(); err != nil {
@@ -100,9 +96,33 @@ func benchmarkAppend(b *testing.B, from int64) {
 			}
 		}
 	}()
+	return func() {
+		close(end)
+		<-ended
+	}
+}
+
+func benchmarkAppend(b *testing.B, from int64) {
+	const workers, series, batch = 2, 10_000, 5_000
+	s := mustOpen(b, b.TempDir(), func(o *Options) { o.SegmentSize = 0; o.MapEvery = 2 * time.Second })
+	feeders := newFeeders(b, s, workers, series, from)
+	b.ReportAllocs()
+	b.ResetTimer()
+	start := time.Now()
+	stop := syncing(b, s)
+	var wg sync.WaitGroup
+	for _, f := range feeders {
+		wg.Go(func() {
+			for f.n < b.N/workers {
+				if err := f.batch(min(batch, b.N/workers-f.n)); err != nil {
+					b.Error(err)
+					return
+				}
+			}
+		})
+	}
 	wg.Wait()
-	close(stop)
-	<-stopped
+	stop()
 	check(b, s.Sync())
 	b.StopTimer()
 	b.ReportMetric(float64(b.N)/time.Since(start).Seconds(), "samples/s")
