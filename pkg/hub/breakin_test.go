@@ -54,11 +54,12 @@ func (l *lockedBuffer) String() string {
 	return l.b.String()
 }
 
-func newFortress(t *testing.T) *fortress {
+// newFortress starts a hub as it is outside of tests; more is added to its hub.yaml.
+func newFortress(t *testing.T, more ...string) *fortress {
 	t.Helper()
 	f := &fortress{T: t, dir: t.TempDir(), log: &lockedBuffer{}}
 	for name, text := range map[string]string{
-		"hub.yaml": fmt.Sprintf("data_dir: ./data\nclock: {require_sync: false}\nsites: ./sites.yaml\nrules: [./rules.yaml]\nhttp: {listen: %q, tls: on}\nmqtt: {listen: %q, tls: on}\n", testutil.FreeAddress(t), testutil.FreeAddress(t)),
+		"hub.yaml": fmt.Sprintf("data_dir: ./data\nclock: {require_sync: false}\nsites: ./sites.yaml\nrules: [./rules.yaml]\nhttp: {listen: %q, tls: on}\nmqtt: {listen: %q, tls: on}\n", testutil.FreeAddress(t), testutil.FreeAddress(t)) + strings.Join(more, ""),
 		"sites.yaml": `sites:
   - {id: "24848", name: {vi: Xã Lạc Dương, en: Lạc Dương commune}, groups: [mountain], edges: [lac-duong-01]}
   - {id: "24853", name: {vi: Xã Đam Rông 4, en: Đam Rông 4 commune}, groups: [river], edges: [dam-rong-01]}

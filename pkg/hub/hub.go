@@ -186,11 +186,9 @@ func (h *Hub) serve(version string) error {
 		return err
 	}
 	pushed := push.NewHandler(h.sources.list(&h.plan.Config.Push), version, h.metrics, h.logger)
-	pushed.Known = func(r *http.Request) string {
-		if who := api.WhoOf(r); who != nil {
-			return who.Source
-		}
-		return ""
+	pushed.Known = func(token string) (string, bool) {
+		g, known := h.access.users.Token(token)
+		return g.Source, known
 	}
 	login, err := web.Login()
 	if err != nil {

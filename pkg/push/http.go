@@ -38,9 +38,10 @@ const (
 // 401, 413 and 415 when nothing was read; 503 with Retry-After when nothing is
 // promised and the sender should come again.
 type Handler struct {
-	// Known names the source of whoever the hub knows by other means than push.sources,
-	// by a token of its own; "" when it is of none. Set it before serving; may be nil.
-	Known func(r *http.Request) string
+	// Known says of a token that is not one of push.sources whether it is one of the
+	// hub's own, and the source that it pushes for: "" when it is for something else. Set
+	// it before serving; may be nil.
+	Known func(token string) (source string, known bool)
 
 	sources []*Source
 	version string
@@ -230,25 +231,21 @@ func mediaType(r *http.Request) string {
 	return strings.ToLower(strings.TrimSpace(t))
 }
 
-// source returns the source that a request is for: by its token; or, from the hub's
+// source returns the source that a request is for: by its token, of push.sources or of
+// the hub; or, from the hub's
 // own machine, one without a token, by the bucket, database or source that it names,
 // or the only one.
 func (h *Handler) source(r *http.Request) (*Source, error) {
 	q := r.URL.Query()
-	if h.Known != nil {
-		if id := h.Known(r); id != "" {
-			for _, s := range h.sources {
-				if s.cfg.ID == id {
-					return s, nil
-				}
-			}
+	token := tokenOf(r)
+	for _, s := range h.sources {
+		if token != "" && s.cfg.Token != "" && same(s.cfg.Token, token) {
+			return s, nil
 		}
 	}
-	if token := tokenOf(r); token != "" {
-		for _, s := range h.sources {
-			if s.cfg.Token != "" && same(s.cfg.Token, token) {
-				return s, nil
-			}
+	if token != "" && h.Known != nil {
+		if id, known := h.Known(token); known {
+			return h.sourceOf(id)
 		}
 	}
 	open := slices.DeleteFunc(slices.Clone(h.sources), func(s *Source) bool { return s.cfg.Token != "" })
@@ -262,7 +259,7 @@ func (h *Handler) source(r *http.Request) (*Source, error) {
 		}
 	}
 	switch {
-	case len(open) == 1 && tokenOf(r) == "":
+	case len(open) == 1 && token == "":
 		return open[0], nil
 	case len(h.sources) == 0:
 		return nil, &fault{http.StatusNotFound, "not found", "no sources", "this hub takes nothing over HTTP: add push.sources to hub.yaml", false}
@@ -270,6 +267,20 @@ func (h *Handler) source(r *http.Request) (*Source, error) {
 		return nil, &fault{http.StatusNotFound, "not found", "no such source", "name one with ?bucket= or ?source=; push.sources of hub.yaml has them", false}
 	}
 	return nil, &fault{http.StatusUnauthorized, "unauthorized", "no such token", "show the token of a source: Authorization: Token TOKEN, or Bearer", false}
+}
+
+// sourceOf returns the source that a token of the hub is for; also on the hub's own
+// machine it pushes for no other.
+func (h *Handler) sourceOf(id string) (*Source, error) {
+	if id == "" {
+		return nil, &fault{http.StatusForbidden, "forbidden", "this token does not push", "its role is another; langbiang-hub tokens new NAME --role source --source ID makes one that does", false}
+	}
+	for _, s := range h.sources {
+		if s.cfg.ID == id {
+			return s, nil
+		}
+	}
+	return nil, &fault{http.StatusNotFound, "not found", "no such source", fmt.Sprintf("the token is for source %s, which push.sources of hub.yaml does not have", id), false}
 }
 
 // tokenOf returns what the sender shows, in any of the ways that clients have.
