@@ -113,6 +113,9 @@ func (a accounts) NewToken(t api.Token, by string) (string, api.Token, error) {
 	if err := a.known(t.Groups); err != nil {
 		return "", t, err
 	}
+	if t.Source != "" && !slices.ContainsFunc(a.hub.plan.Config.Push.Sources, func(s SourceConfig) bool { return s.ID == t.Source }) {
+		return "", t, &api.Refusal{Status: http.StatusUnprocessableEntity, What: fmt.Sprintf("there is no source %.80q; push.sources of hub.yaml has them", t.Source)}
+	}
 	text, made, err := a.users.NewToken(identity.Token{
 		Name: t.Name, Role: identity.Role(t.Role), Groups: t.Groups, Source: t.Source, Kiosk: t.Kiosk, Expires: t.Expires, By: by,
 	})

@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/langbiang/langbiang/pkg/identity"
 	"github.com/langbiang/langbiang/pkg/internal/testutil"
 )
 
@@ -51,7 +52,14 @@ func TestASourcesTokenPushesIntoItsSourceAndDoesNothingElse(t *testing.T) {
 		write(http.StatusNoContent, "", way.path, way.authorization, away...)
 	}
 	taken := rows
-	gone, _ := token("source", "attic")
+	// A token for what is not there is not made; one for what is no longer there is void.
+	if text := admin.wants(http.StatusUnprocessableEntity, "POST", "/api/v1/tokens", map[string]string{"name": "x", "role": "source", "source": "attic"}); !strings.Contains(text, "push.sources of hub.yaml") {
+		t.Error(text)
+	}
+	gone, _, err := f.access.users.NewToken(identity.Token{Name: "x", Role: identity.RoleSource, Source: "attic"})
+	if err != nil {
+		t.Fatal(err)
+	}
 	for _, kind := range []string{"Token ", "Bearer "} {
 		for _, header := range [][]string{nil, away} {
 			for _, role := range []string{"viewer", "operator", "technician", "admin"} {
