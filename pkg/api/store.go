@@ -33,7 +33,8 @@ type StoreStatus struct {
 	Long      *LongStatus  `json:"long,omitempty"`
 	Texts     TextsStatus  `json:"texts"`
 	Alerts    AlertsKept   `json:"alerts"`
-	Notes     []string     `json:"notes"` // for people
+	Backup    *time.Time   `json:"last_backup"` // newest that the hub made of itself; null: none is known
+	Notes     []string     `json:"notes"`       // for people
 }
 
 // StoreDropped counts samples that are not stored.

@@ -16,6 +16,7 @@ import (
 	"github.com/langbiang/langbiang/pkg/clock"
 	"github.com/langbiang/langbiang/pkg/driver"
 	"github.com/langbiang/langbiang/pkg/framelog"
+	"github.com/langbiang/langbiang/pkg/internal/doctor"
 	"github.com/langbiang/langbiang/pkg/wire"
 )
 
@@ -129,7 +130,7 @@ func BenchmarkDiskOfAThousandPoints(b *testing.B) {
 	b.ReportMetric(per*86_400/5/1e6, "written-MB/day")
 	b.ReportMetric(float64(bytes)/float64(b.N)/5, "B/frame")
 	b.ReportMetric(float64(commits.Microseconds())/float64(b.N)/1000, "ms/commit")
-	fsync, err := fsyncTime(b.TempDir())
+	fsync, err := doctor.FsyncTime(b.TempDir())
 	if err != nil {
 		b.Fatal(err)
 	}

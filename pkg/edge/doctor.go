@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"net"
 	"net/url"
 	"os"
@@ -18,6 +17,7 @@ import (
 	"github.com/langbiang/langbiang/pkg/clock"
 	"github.com/langbiang/langbiang/pkg/driver/modbus"
 	"github.com/langbiang/langbiang/pkg/driver/mqtt"
+	"github.com/langbiang/langbiang/pkg/internal/doctor"
 	"github.com/langbiang/langbiang/pkg/internal/settings"
 	"github.com/langbiang/langbiang/pkg/internal/strictyaml"
 )
@@ -26,40 +26,18 @@ func doctorCommand() settings.Command[*Plan] {
 	return settings.Command[*Plan]{
 		Use: "doctor", Short: "examine this gateway: ports, rights, clock, disk, brokers, hub; each line ok or what to do",
 		Run: func(ctx context.Context, c settings.Call, plan *Plan) error {
-			d := &doctor{w: c.Stdout}
+			d := diagnosis{doctor.NewReport(c.Stdout)}
 			d.examine(ctx, plan, c.Version)
-			if d.err != nil {
-				return d.err
-			}
-			if d.ill > 0 {
-				return fmt.Errorf("%s to mend", settings.Count(d.ill, "thing"))
-			}
-			return nil
+			return d.End()
 		},
 	}
 }
 
-// doctor prints what it finds.
-type doctor struct {
-	w   io.Writer
-	ill int
-	err error
-}
+// diagnosis is the examination of a gateway.
+type diagnosis struct{ *doctor.Report }
 
-// say prints a finding: what is fine, or what is wrong and what to do.
-func (d *doctor) say(subject string, fault error, text, todo string) {
-	mark := "ok  "
-	if fault != nil {
-		d.ill++
-		mark, text = "MEND", fault.Error()+"; "+todo
-	}
-	if _, err := fmt.Fprintf(d.w, "%s  %-10s %s\n", mark, subject, text); d.err == nil {
-		d.err = err
-	}
-}
-
-func (d *doctor) examine(ctx context.Context, plan *Plan, version string) {
-	d.say("version", nil, fmt.Sprintf("%s, %s/%s, %s", version, runtime.GOOS, runtime.GOARCH, kernel()), "")
+func (d diagnosis) examine(ctx context.Context, plan *Plan, version string) {
+	d.Say("version", nil, fmt.Sprintf("%s, %s/%s, %s", version, runtime.GOOS, runtime.GOARCH, kernel()), "")
 	d.clock(plan)
 	d.disk(plan)
 	for _, cn := range plan.Connections {
@@ -75,18 +53,18 @@ func (d *doctor) examine(ctx context.Context, plan *Plan, version string) {
 		}
 	}
 	if plan.Config.Hub.URL == "" {
-		d.say("hub", nil, noHub, "")
+		d.Say("hub", nil, noHub, "")
 	} else {
 		d.reach(ctx, "hub", hostOf(plan.Config.Hub.URL, "1883"), "is the network up, and hub.url right? Readings are kept in the log meanwhile")
 	}
 	var s status
 	switch err := ask(ctx, plan.Config.DataDir, "/status", nil, &s); {
 	case errors.Is(err, errNotRunning):
-		d.say("agent", err, "", "start it: systemctl start langbiang-edge")
+		d.Say("agent", err, "", "start it: systemctl start langbiang-edge")
 	case err != nil:
-		d.say("agent", err, "", "")
+		d.Say("agent", err, "", "")
 	default:
-		d.say("agent", nil, fmt.Sprintf("%s runs, version %s, hub %s", s.Edge, s.Agent.Version, hubLine(s.Agent, time.Now())), "")
+		d.Say("agent", nil, fmt.Sprintf("%s runs, version %s, hub %s", s.Edge, s.Agent.Version, hubLine(s.Agent, time.Now())), "")
 	}
 }
 
@@ -98,18 +76,18 @@ func kernel() string {
 	return unix.ByteSliceToString(u.Sysname[:]) + " " + unix.ByteSliceToString(u.Release[:])
 }
 
-func (d *doctor) clock(plan *Plan) {
+func (d diagnosis) clock(plan *Plan) {
 	now := time.Now().Format(time.RFC3339)
 	ok, err := clock.Synchronised()
 	switch {
 	case plan.Config.Clock.Trust == "always":
-		d.say("clock", nil, now+", believed because clock.trust says always", "")
+		d.Say("clock", nil, now+", believed because clock.trust says always", "")
 	case err != nil:
-		d.say("clock", fmt.Errorf("%s; the system cannot say whether it is synchronised: %w", now, err), "", "the hub's time is used once it is reached")
+		d.Say("clock", fmt.Errorf("%s; the system cannot say whether it is synchronised: %w", now, err), "", "the hub's time is used once it is reached")
 	case !ok:
-		d.say("clock", fmt.Errorf("%s, not synchronised", now), "", "start chrony or systemd-timesyncd; until the hub's time is known readings wait in the log, and nothing is lost")
+		d.Say("clock", fmt.Errorf("%s, not synchronised", now), "", "start chrony or systemd-timesyncd; until the hub's time is known readings wait in the log, and nothing is lost")
 	default:
-		d.say("clock", nil, now+", synchronised", "")
+		d.Say("clock", nil, now+", synchronised", "")
 	}
 }
 
@@ -119,88 +97,53 @@ const bytesPerCommit = 45_000
 
 // disk measures how long an fsync takes beside the log, and says what the
 // writing does to the card.
-func (d *doctor) disk(plan *Plan) {
-	dir := plan.Config.DataDir
-	for {
-		if _, err := os.Stat(dir); err == nil || dir == filepath.Dir(dir) {
-			break
-		}
-		dir = filepath.Dir(dir) // it is made at the first start
-	}
-	var st unix.Statfs_t
-	if err := unix.Statfs(dir, &st); err != nil {
-		d.say("disk", err, "", "is data_dir right?")
+func (d diagnosis) disk(plan *Plan) {
+	dir := doctor.Existing(plan.Config.DataDir)
+	free, err := doctor.Free(dir)
+	if err != nil {
+		d.Say("disk", err, "", "is data_dir right?")
 		return
 	}
-	free := int64(st.Bavail) * int64(st.Bsize) //nolint:unconvert // their types differ between machines
 	var fault error
 	if max := int64(plan.Config.Buffer.MaxSize); free < max {
-		fault = fmt.Errorf("%s free in %s, and the log may grow to %s", humanSize(free), dir, strictyaml.Size(max))
+		fault = fmt.Errorf("%s free in %s, and the log may grow to %s", doctor.Size(free), dir, strictyaml.Size(max))
 	}
-	d.say("disk", fault, fmt.Sprintf("%s free in %s", humanSize(free), dir), "make room, or give buffer.max_size less")
-	took, err := fsyncTime(dir)
+	d.Say("disk", fault, fmt.Sprintf("%s free in %s", doctor.Size(free), dir), "make room, or give buffer.max_size less")
+	took, err := doctor.FsyncTime(dir)
 	if err != nil {
-		d.say("disk", err, "", "may the agent's user write there?")
+		d.Say("disk", err, "", "may the agent's user write there?")
 		return
 	}
 	every := plan.Config.Buffer.CommitEvery
 	perDay := int64(24*time.Hour/every) * bytesPerCommit
-	text := fmt.Sprintf("fsync takes %v; buffer.commit_every %v writes about %s a day, %s a year to the card", took.Round(100*time.Microsecond), every, humanSize(perDay), humanSize(365*perDay))
+	text := fmt.Sprintf("fsync takes %v; buffer.commit_every %v writes about %s a day, %s a year to the card", took.Round(100*time.Microsecond), every, doctor.Size(perDay), doctor.Size(365*perDay))
 	if took > time.Second {
 		fault = fmt.Errorf("fsync takes %v", took.Round(time.Millisecond))
 	} else {
 		fault = nil
 	}
-	d.say("disk", fault, text, "the card is slow or worn; replace it before it fails")
-}
-
-// fsyncTime is the median of some small durable writes in dir.
-func fsyncTime(dir string) (time.Duration, error) {
-	f, err := os.CreateTemp(dir, ".doctor-*")
-	if err != nil {
-		return 0, err
-	}
-	defer func() {
-		_ = f.Close()
-		_ = os.Remove(f.Name()) // a left-over is empty and harmless
-	}()
-	var took [5]time.Duration
-	block := make([]byte, 4096)
-	for i := range took {
-		start := time.Now()
-		if _, err := f.WriteAt(block, 0); err != nil {
-			return 0, err
-		}
-		if err := f.Sync(); err != nil {
-			return 0, err
-		}
-		took[i] = time.Since(start)
-		for j := i; j > 0 && took[j] < took[j-1]; j-- {
-			took[j], took[j-1] = took[j-1], took[j]
-		}
-	}
-	return took[len(took)/2], nil
+	d.Say("disk", fault, text, "the card is slow or worn; replace it before it fails")
 }
 
 // port examines a serial port without opening it: the agent may be using it.
-func (d *doctor) port(id, path string) {
+func (d diagnosis) port(id, path string) {
 	st, err := os.Stat(path)
 	switch {
 	case errors.Is(err, os.ErrNotExist):
-		d.say(id, fmt.Errorf("there is no port %s", path), "", "is the adapter plugged in? "+serialPorts())
+		d.Say(id, fmt.Errorf("there is no port %s", path), "", "is the adapter plugged in? "+serialPorts())
 		return
 	case err != nil:
-		d.say(id, err, "", "")
+		d.Say(id, err, "", "")
 		return
 	case st.Mode()&os.ModeCharDevice == 0:
-		d.say(id, fmt.Errorf("%s is no serial port", path), "", serialPorts())
+		d.Say(id, fmt.Errorf("%s is no serial port", path), "", serialPorts())
 		return
 	}
 	if err := unix.Access(path, unix.R_OK|unix.W_OK); err != nil {
-		d.say(id, fmt.Errorf("%s may not be used by this user: %w", path, err), "", "add the user to the group of the port: usermod -aG dialout USER, then log in anew")
+		d.Say(id, fmt.Errorf("%s may not be used by this user: %w", path, err), "", "add the user to the group of the port: usermod -aG dialout USER, then log in anew")
 		return
 	}
-	d.say(id, nil, path+" is there and may be used", "")
+	d.Say(id, nil, path+" is there and may be used", "")
 }
 
 // serialPorts names what is plugged in.
@@ -215,16 +158,16 @@ func serialPorts() string {
 // reachTimeout bounds one attempt.
 const reachTimeout = 3 * time.Second
 
-func (d *doctor) reach(ctx context.Context, subject, address, todo string) {
+func (d diagnosis) reach(ctx context.Context, subject, address, todo string) {
 	dialer := net.Dialer{Timeout: reachTimeout}
 	start := time.Now()
 	conn, err := dialer.DialContext(ctx, "tcp", address)
 	if err != nil {
-		d.say(subject, err, "", todo)
+		d.Say(subject, err, "", todo)
 		return
 	}
 	_ = conn.Close() // nothing was sent
-	d.say(subject, nil, fmt.Sprintf("%s takes connections (%v)", address, time.Since(start).Round(100*time.Microsecond)), "")
+	d.Say(subject, nil, fmt.Sprintf("%s takes connections (%v)", address, time.Since(start).Round(100*time.Microsecond)), "")
 }
 
 // hostOf returns host:port of a URL.

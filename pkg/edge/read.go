@@ -17,6 +17,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/langbiang/langbiang/pkg/driver"
+	"github.com/langbiang/langbiang/pkg/internal/doctor"
 	"github.com/langbiang/langbiang/pkg/internal/settings"
 	"github.com/langbiang/langbiang/pkg/internal/strictyaml"
 	"github.com/langbiang/langbiang/pkg/telemetry"
@@ -365,7 +366,7 @@ func hubLine(a *agentStatus, now time.Time) string {
 
 func logLine(a *agentStatus, now time.Time) string {
 	l := &a.Log
-	s := fmt.Sprintf("%s of %s, %s, %d not safe at the hub", humanSize(l.Bytes), strictyaml.Size(l.MaxBytes), settings.Count(int(l.Frames), "frame"), l.UnsafeFrames)
+	s := fmt.Sprintf("%s of %s, %s, %d not safe at the hub", doctor.Size(l.Bytes), strictyaml.Size(l.MaxBytes), settings.Count(int(l.Frames), "frame"), l.UnsafeFrames)
 	if !l.Oldest.IsZero() {
 		s += ", the oldest from " + age(l.Oldest, now) + " ago"
 	}
@@ -379,20 +380,4 @@ func logLine(a *agentStatus, now time.Time) string {
 		s += "; THE DISK REFUSES: " + l.DiskError
 	}
 	return s
-}
-
-// humanSize rounds a number of bytes.
-func humanSize(n int64) string {
-	const step = 1024
-	v, unit := float64(n), "B"
-	for _, u := range []string{"KiB", "MiB", "GiB", "TiB"} {
-		if v < step {
-			break
-		}
-		v, unit = v/step, u
-	}
-	if unit == "B" {
-		return fmt.Sprintf("%d B", n)
-	}
-	return fmt.Sprintf("%.1f %s", v, unit)
 }

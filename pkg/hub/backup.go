@@ -12,8 +12,10 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"github.com/spf13/cobra"
 
 	"github.com/langbiang/langbiang/pkg/api"
@@ -94,9 +96,56 @@ func (b *backups) Backup(ctx context.Context, dir string, tell func(api.BackupPr
 	if err := c.write(m); err != nil {
 		return err
 	}
+	if err := b.hub.backedUp.set(start); err != nil {
+		b.hub.logger.Error("the time of the backup cannot be kept", "err", err)
+	}
 	tell(api.BackupProgress{Step: "copy", Bytes: c.bytes, Of: m.size(), Files: len(m.Files)})
 	b.hub.logger.Info("backup made", "dir", dir, "files", len(m.Files), "bytes", m.size(), "took", time.Since(start).Round(time.Millisecond))
 	return nil
+}
+
+// settingBackup is the record of the newest backup.
+const settingBackup = "last_backup"
+
+// backedUp is when the newest backup was made. It is safe for concurrent use.
+type backedUp struct {
+	ledger *ledger.Ledger
+	ms     atomic.Int64 // 0: none is known
+}
+
+func (b *backedUp) open(l *ledger.Ledger, reg prometheus.Registerer) error {
+	b.ledger = l
+	data, ok, err := l.GetRecord(settingKind, settingBackup)
+	if err != nil {
+		return fmt.Errorf("ledger: %w", err)
+	}
+	if ok {
+		var at time.Time
+		if err := json.Unmarshal(data, &at); err != nil {
+			return fmt.Errorf("ledger: the time of the newest backup: %w", err)
+		}
+		b.ms.Store(at.UnixMilli())
+	}
+	reg.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "langbiang_hub_backup_timestamp_seconds", Help: "When the newest backup was made by langbiang-hub backup; 0 when none is known.",
+	}, func() float64 { return float64(b.ms.Load()) / 1000 }))
+	return nil
+}
+
+func (b *backedUp) get() time.Time {
+	if ms := b.ms.Load(); ms != 0 {
+		return time.UnixMilli(ms)
+	}
+	return time.Time{}
+}
+
+func (b *backedUp) set(at time.Time) error {
+	data, err := json.Marshal(at.UTC())
+	if err != nil {
+		return err
+	}
+	b.ms.Store(at.UnixMilli())
+	return b.ledger.PutRecord(settingKind, settingBackup, data)
 }
 
 // emptyTarget makes sure that the target is an empty folder outside of the data.

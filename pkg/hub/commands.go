@@ -14,6 +14,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"strings"
 	"syscall"
 	"time"
 
@@ -119,6 +120,9 @@ func request(ctx context.Context, plan *Plan, method, path string, body, answer 
 		Faults        []api.Fault
 	}
 	if json.Unmarshal(data, &problem) != nil || problem.Title == "" {
+		if strings.HasPrefix(resp.Header.Get("Content-Type"), "text/plain") {
+			return errors.New(strings.TrimSpace(string(data[:min(len(data), 1000)])))
+		}
 		return fmt.Errorf("the hub answered %s", resp.Status)
 	}
 	text := problem.Title + ": " + problem.Detail

@@ -57,6 +57,7 @@ type Hub struct {
 	derived    *derive.Deriver // nil: none
 	registry   *registry
 	access     *access
+	backedUp   backedUp
 	deliveries *deliver.Deliveries
 	listener   net.Listener
 	server     *http.Server
@@ -96,6 +97,9 @@ func Open(plan *Plan, version string, logger *slog.Logger) (h *Hub, err error) {
 	}
 	if err != nil {
 		return h, fmt.Errorf("ledger: %w", err)
+	}
+	if err := h.backedUp.open(h.ledger, h.metrics); err != nil {
+		return h, err
 	}
 	// The folder is ours now; from here on commands and browsers wait for Run.
 	h.control = listenControl(cfg.DataDir, logger)

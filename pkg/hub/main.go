@@ -35,6 +35,7 @@ func Main(ctx context.Context, version string, args []string, stdout, stderr io.
 			setupCommand(), auditCommand(), backupCommand(), restoreCommand(), exportCommand(),
 			{Use: "deliveries", Short: "work with the targets that alerts are carried to", Commands: deliveryCommands()},
 			{Use: "notify", Short: "try what tells people and systems", Commands: []settings.Command[*Plan]{notifyTestCommand()}},
+			doctorCommand(),
 			{Use: "check", Short: "say everything that is wrong with the configuration, sites and rules, and change nothing", Run: check},
 		},
 	}

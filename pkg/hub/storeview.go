@@ -22,6 +22,7 @@ func (v storeView) Status() (api.StoreStatus, error) {
 		LastSync: millis(st.LastSync), SyncMS: st.SyncDuration.Milliseconds(),
 		Dropped: api.StoreDropped{Conflicts: st.Conflicts, TooOld: st.TooOld, Ahead: st.Ahead, Refused: st.Refused},
 		Alerts:  api.AlertsKept{Retention: lasting(c.Alerts.Retention), First: v.h.ledger.FirstSequence(), Last: v.h.ledger.LastSequence(), Generation: v.h.ledger.Generation()},
+		Backup:  pointer(v.h.backedUp.get()),
 		Notes:   []string{},
 	}
 	if st.Retention > 0 {
