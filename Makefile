@@ -35,7 +35,7 @@ test-ui: build ## the page in a real browser; SCREENSHOTS=docs/images takes the 
 	cd scripts/uitest && SCREENSHOTS=$(if $(SCREENSHOTS),$(abspath $(SCREENSHOTS))) node --test --test-concurrency=2 --test-reporter=spec alerts.test.mjs views.test.mjs
 	cd scripts/uitest && node --test --test-reporter=spec load.test.mjs
 
-interop: ## against servers not written here: pymodbus, simonvetter/modbus, mosquitto, Alertmanager, GStreamer's RTSP server, VictoriaMetrics
+interop: ## against servers not written here: pymodbus, simonvetter/modbus, mosquitto, Alertmanager, GStreamer's RTSP server, VictoriaMetrics, promtool
 	@sh scripts/interop/setup.sh
 	$(GO) vet -tags interop ./scripts/interop
 	$(GO) test -tags interop -count=1 -timeout 5m ./scripts/interop

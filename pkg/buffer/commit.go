@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"slices"
+	"time"
 
 	berrors "go.etcd.io/bbolt/errors"
 	"golang.org/x/sys/unix"
@@ -32,6 +33,7 @@ func (l *Log) Commit() error {
 func (l *Log) commit(force bool) error {
 	var err error
 	wrote := false
+	start := time.Now()
 	for {
 		l.mu.Lock()
 		b := l.nextBatch()
@@ -54,7 +56,7 @@ func (l *Log) commit(force bool) error {
 		wrote = true
 	}
 	if wrote || err != nil {
-		l.noteCommit(err)
+		l.noteCommit(err, time.Since(start))
 	}
 	l.retain()
 	return err
@@ -116,9 +118,10 @@ func (l *Log) committedBatch(n int) {
 	}
 }
 
-func (l *Log) noteCommit(err error) {
+func (l *Log) noteCommit(err error, took time.Duration) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	l.stats.CommitTime += took
 	before := l.stats.DiskError
 	if err == nil {
 		l.stats.Commits++

@@ -149,8 +149,8 @@ func TestSafeCursorRidesAlong(t *testing.T) {
 	must(t, l.Commit())
 	l.SetSafe(at(1, 4))
 	l.SetSafe(at(99, 1)) // unknown: ignored
-	if s := l.Stats(); s.UnsafeFrames != 6 || s.Frames != 10 {
-		t.Fatalf("%+v", s)
+	if s := l.Stats(); s.UnsafeFrames != 6 || s.Frames != 10 || s.UnsafeTime < 4000 || s.UnsafeTime > 6000 || s.CommitTime <= 0 {
+		t.Fatalf("%+v, want frame 5 of 5000 ms as the oldest unsafe one, about", s)
 	}
 	clone := copyDir(t, dir)
 	if c := open(t, clone, Options{}); !c.Safe().IsZero() {

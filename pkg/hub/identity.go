@@ -59,6 +59,9 @@ func (h *Hub) openAccess() error {
 		Name: "langbiang_hub_identity_refused_total", Help: "Connections and requests of gateways that were refused, by reason.",
 	}, []string{"reason"})}
 	h.metrics.MustRegister(a.refusals)
+	for _, reason := range identity.Reasons() {
+		a.refusals.WithLabelValues(reason)
+	}
 	var err error
 	supplied := identity.Files{Cert: cfg.Authority.Cert, Key: cfg.Authority.Key}
 	if a.authority, err = identity.OpenAuthority(filepath.Join(cfg.DataDir, identityFolder), supplied, time.Now); err != nil {

@@ -10,6 +10,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"maps"
 	"regexp"
 	"slices"
 	"strings"
@@ -31,17 +32,25 @@ var (
 	ErrUnknown    = errors.New("no such edge")
 )
 
+const reasonOther = "other"
+
+var reasons = map[error]string{
+	ErrToken: "token", ErrForged: "forged", ErrExpired: "expired", ErrRevoked: "revoked", ErrSuperseded: "superseded", ErrRequest: "request", ErrClientID: "client_id",
+}
+
 // Reason is the short name of a refusal, for a metric.
 func Reason(err error) string {
-	for e, name := range map[error]string{
-		ErrToken: "token", ErrForged: "forged", ErrExpired: "expired", ErrRevoked: "revoked", ErrSuperseded: "superseded", ErrRequest: "request", ErrClientID: "client_id",
-	} {
+	for e, name := range reasons {
 		if errors.Is(err, e) {
 			return name
 		}
 	}
-	return "other"
+	return reasonOther
 }
+
+// Reasons are all that [Reason] returns: a counter of each begins at 0, so that the
+// first refusal is an increase.
+func Reasons() []string { return append(slices.Collect(maps.Values(reasons)), reasonOther) }
 
 var edgePattern = regexp.MustCompile(`^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$`)
 
