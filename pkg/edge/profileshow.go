@@ -282,6 +282,9 @@ func furtherOf(pt *profile.Point) (out []string) {
 	}
 	if pt.Counter != nil {
 		add(true, "counter (%s)", orText(pt.Counter.Kind, profile.CounterTotal))
+		for i := range pt.Counter.When {
+			add(true, "when %s", matchOf(&pt.Counter.When[i]))
+		}
 	}
 	add(pt.SideEffect, "reading it changes the device")
 	if pt.Writable != nil {

@@ -103,26 +103,28 @@ func (r *receipts) Note(connection string, x driver.Receipt, t driver.Ticket) {
 }
 
 // take returns what must stand beside the frame that holds everything up to the
-// ticket; empty when nothing must.
-func (r *receipts) take(upTo driver.Ticket) []byte {
+// ticket; empty when nothing must. It is not all while some of what the frames up
+// to this one hold is left for a later one.
+func (r *receipts) take(upTo driver.Ticket) (data []byte, all bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.carried != nil {
-		data := r.carried
+		data = r.carried
 		r.carried = nil
-		return data // messages of this run are in a later frame, and never in an earlier one
+		return data, false // messages of this run are in a later frame, and never in an earlier one
 	}
 	n := 0
 	for n < len(r.pending) && r.pending[n].ticket <= upTo && n < maxReceipts {
 		n++
 	}
+	all = n == len(r.pending) || r.pending[n].ticket > upTo
 	if n == 0 {
-		return nil
+		return nil, all
 	}
-	data := encodeReceipts(r.pending[:n])
+	data = encodeReceipts(r.pending[:n])
 	r.written = append(r.written, r.pending[:n]...)
 	r.pending = slices.Delete(r.pending, 0, n)
-	return data
+	return data, all
 }
 
 // commit says that everything up to the ticket is on the disk.

@@ -33,7 +33,7 @@ func (l *receiptLog) frame(r *receipts, upTo driver.Ticket) {
 	l.t.Helper()
 	l.seq++
 	var attach []buffer.Attachment
-	if data := r.take(upTo); data != nil {
+	if data, _ := r.take(upTo); data != nil {
 		attach = append(attach, buffer.Attachment{Key: receiptKey(buffer.Epoch{l.epoch}, l.seq), Data: data})
 	}
 	if err := l.Append(l.seq, []byte("frame"), 1, attach...); err != nil {

@@ -103,6 +103,7 @@ func (r *recorder) run(ctx context.Context, send, quiet, commit time.Duration, a
 			if err := r.cut(0); err != nil {
 				return err
 			}
+			r.totals.stage()
 			r.commit()
 			return nil
 		}
@@ -153,8 +154,15 @@ func (r *recorder) cut(quiet time.Duration) error {
 	if !r.collect.cut(&r.frame, quiet) {
 		return nil
 	}
-	if r.receipts != nil && r.held == nil {
-		r.held = r.receipts.take(r.collect.newest())
+	told := true // of all messages that the counters have counted
+	if r.receipts != nil {
+		told = r.held == nil
+		if told {
+			r.held, told = r.receipts.take(r.collect.newest())
+		}
+	}
+	if told {
+		r.totals.stage()
 	}
 	return r.store(&r.frame)
 }
@@ -232,6 +240,9 @@ func (r *recorder) split(f *wire.Frame) error {
 // commit makes what was cut durable and tells those who wait for it.
 func (r *recorder) commit() {
 	upTo := r.collect.newest()
+	if err := r.totals.flush(buffer.Epoch(r.Epoch.Bytes()), r.seq); err != nil && !r.refused {
+		r.logger.Error("the counters cannot be kept over a restart", "err", err)
+	}
 	err := r.log.Commit()
 	switch {
 	case err != nil && !r.refused:
@@ -246,7 +257,7 @@ func (r *recorder) commit() {
 	if r.Unsaved && r.Save(r.log) == nil {
 		r.Unsaved = false
 	}
-	r.totals.flush()
+	r.totals.commit()
 	if r.receipts != nil {
 		r.receipts.commit(upTo)
 	}

@@ -4,18 +4,27 @@ import "fmt"
 
 // The kinds of a counter.
 const (
-	CounterTotal = "total"
-	CounterRate  = "rate"
+	CounterTotal  = "total"
+	CounterRate   = "rate"
+	CounterEvents = "events"
 )
 
-// Counter says that a raw value counts up and begins anew at 0.
+// maxWhen is how many conditions an event may have.
+const maxWhen = 8
+
+// Counter says that a raw value counts up and begins anew at 0, or that messages
+// are counted.
 type Counter struct {
-	Kind    string  `yaml:"kind" doc:"total: the reading is the running total; rate: its increase per time" default:"total"`
+	Kind    string  `yaml:"kind" doc:"total: the reading is the running total; rate: its increase per time; events: the running total of the messages in which when holds" default:"total"`
 	Bits    int     `yaml:"bits" doc:"width of the counter: with 16 it begins anew after 65535; from the type when neither bits nor modulus is said"`
 	Modulus float64 `yaml:"modulus" doc:"first raw value that the counter does not reach, when it is no power of two"`
 	Per     string  `yaml:"per" doc:"time base of a rate: s, min or h" default:"s"`
 	MaxStep float64 `yaml:"max_step" doc:"greatest raw increase between two readings that is believed across the wrap; a sixteenth of the modulus when not said"`
+	When    []Match `yaml:"when" doc:"of events: what must hold in a message, all of it, for it to be counted; at most 8 conditions"`
 }
+
+// CountsEvents reports whether the point counts messages, and has no raw value.
+func (p *Point) CountsEvents() bool { return p.Counter != nil && p.Counter.Kind == CounterEvents }
 
 // Span returns the modulus of a counter that is read as this type.
 func (c *Counter) Span(t Type) float64 {
@@ -81,6 +90,12 @@ func (c *Count) Restore(s CountState) {
 	c.known = false
 }
 
+// Event counts a message.
+func (c *Count) Event() { c.base++ }
+
+// Events returns how many messages were counted, those of earlier lives too.
+func (c *Count) Events() float64 { return c.base }
+
 // Next returns what stands for the raw value: the total, or the increase per the
 // counter's time base. It is not ok for the first reading of a rate, for one
 // whose time is not after the last one, and when the device began anew. at is in
@@ -144,8 +159,14 @@ func (k *Counter) faults(pt *Point) (errs []PointError) {
 	fail := func(field, hint, format string, args ...any) {
 		errs = append(errs, PointError{field, fmt.Sprintf(format, args...), hint})
 	}
+	if k.Kind == CounterEvents {
+		return k.eventFaults(pt)
+	}
 	if k.Kind != "" && k.Kind != CounterTotal && k.Kind != CounterRate {
-		fail("kind", "write total or rate", "unknown kind of counter %q", k.Kind)
+		fail("kind", "write total, rate or events", "unknown kind of counter %q", k.Kind)
+	}
+	if len(k.When) > 0 {
+		fail("when", "leave it away, or write kind: events", "conditions are for events")
 	}
 	if k.Bits < 0 || k.Bits > 53 || k.Bits > 0 && k.Bits < 8 {
 		fail("bits", "", "%d is outside 8 to 53", k.Bits)
@@ -169,4 +190,67 @@ func (k *Counter) faults(pt *Point) (errs []PointError) {
 		fail("", "", "%s does not count so far", pt.RawType())
 	}
 	return errs
+}
+
+// eventFaults are those of a counter of messages. What belongs to a value does
+// not belong to it.
+func (k *Counter) eventFaults(pt *Point) (errs []PointError) {
+	fail := func(field, hint, format string, args ...any) {
+		errs = append(errs, PointError{field, fmt.Sprintf(format, args...), hint})
+	}
+	if p := pt.Protocol(); p != "" && p != ProtocolMQTT {
+		fail("kind", "count messages of a topic", "%s has no events", p)
+		return errs
+	}
+	for _, f := range []struct {
+		name string
+		set  bool
+	}{{"bits", k.Bits != 0}, {"modulus", k.Modulus != 0}, {"per", k.Per != ""}, {"max_step", k.MaxStep != 0}} {
+		if f.set {
+			fail(f.name, "leave it away", "%s is for counters that the device keeps, not for events", f.name)
+		}
+	}
+	switch {
+	case len(k.When) == 0:
+		fail("when", "write when: [{path: type, text: [end]}]", "must say which messages are counted")
+	case len(k.When) > maxWhen:
+		fail("when", "", "%d conditions; at most %d", len(k.When), maxWhen)
+		return errs
+	}
+	for i := range k.When {
+		at := fmt.Sprintf("when[%d]", i)
+		m := &k.When[i]
+		for _, e := range m.faults(true) {
+			if e.Field != "" {
+				e.Field = "." + e.Field
+			}
+			errs = append(errs, PointError{at + e.Field, e.Msg, e.Hint})
+		}
+		if p := m.Point(""); p.Protocol() == ProtocolModbus {
+			fail(at, "write path", "must stand in the message")
+		}
+	}
+	return errs
+}
+
+// noValue refuses the keys of a value on a point that counts events.
+func (c *checker) noValue() {
+	pt := c.pt
+	for _, f := range []struct {
+		name string
+		set  bool
+	}{
+		{"path", pt.Path != ""},
+		{"before", pt.Before != 0},
+		{"offset", pt.Offset != 0},
+		{"enum", len(pt.Enum) > 0},
+		{"sentinels", len(pt.Sentinels) > 0},
+		{"valid_when", pt.ValidWhen != nil},
+		{"power_of_ten", pt.PowerOfTen != nil},
+		{"unit_code", pt.UnitCode != nil},
+	} {
+		if f.set {
+			c.fail(f.name, "leave it away; what must hold in a message stands under counter.when", "events have no value")
+		}
+	}
 }

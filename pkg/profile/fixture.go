@@ -195,8 +195,8 @@ func (c *fixtureCheck) one(i int, f *Fixture) {
 	readAll()
 	if l := f.Later; l != nil {
 		load(l.Coil, l.Discrete, l.Holding, l.Input, func(path ...any) []any { return at(append([]any{"later"}, path...)...) })
-		if len(l.Messages) > 0 {
-			st.messages = l.Messages
+		if f.Messages != nil {
+			st.messages = l.Messages // a message is not read twice
 		}
 		st.at += l.After.Milliseconds()
 		readAll()
@@ -319,6 +319,12 @@ func (c *fixtureCheck) read(pt *Point, st *state) (o outcome, ok bool) {
 	if area == AreaNone {
 		for _, m := range st.messages {
 			if !TopicFits(pt.Topic, m.Topic) {
+				continue
+			}
+			if pt.CountsEvents() { // it gives its total as soon as the device is there
+				_, _ = fromPayload(pt, conv, count, m.Payload, st.at)
+				o.value, o.q = EventTotal(pt, conv, count)
+				ok = true
 				continue
 			}
 			if got, there := fromPayload(pt, conv, count, m.Payload, st.at); there || !c.p.MQTT.Partial {

@@ -21,7 +21,7 @@ type Match struct {
 	Equals  []float64 `yaml:"equals" doc:"numbers of which it must be one"`
 	Min     *float64  `yaml:"min" doc:"least number"`
 	Max     *float64  `yaml:"max" doc:"greatest number"`
-	Text    []string  `yaml:"text,text" doc:"texts of which it must be one; a star stands for any characters"`
+	Text    []string  `yaml:"text,text" doc:"texts of which it must be one; a star stands for any characters. Of an array it is enough that one element is, and an empty one reads as an empty text"`
 	Version string    `yaml:"version" doc:"it is the firmware version, by which revisions with a range are told: text, bytes (0x0204 is 2.4), digits (451 is 4.5.1), tenths or hundredths"`
 	Absent  bool      `yaml:"absent" doc:"the device must not have it: it refuses the register" default:"false"`
 }
@@ -29,6 +29,9 @@ type Match struct {
 // value returns the number that is compared: the masked one when there is a
 // mask, or what a text reads as.
 func (m *Match) value(r Raw) (float64, bool) {
+	if r.List {
+		return 0, false
+	}
 	n := r.Number
 	if r.Text != "" {
 		var ok bool
@@ -53,7 +56,7 @@ func (m *Match) Fits(r Raw) bool {
 	if m.Absent {
 		return false
 	}
-	if len(m.Text) > 0 && !slices.ContainsFunc(m.Text, func(pattern string) bool { return textFits(pattern, m.text(r)) }) {
+	if len(m.Text) > 0 && !m.textHolds(r) {
 		return false
 	}
 	if m.Version != "" {
@@ -71,10 +74,20 @@ func (m *Match) Fits(r Raw) bool {
 	return (m.Min == nil || n >= *m.Min) && (m.Max == nil || n <= *m.Max)
 }
 
+func (m *Match) textHolds(r Raw) bool {
+	is := func(s string) bool {
+		return slices.ContainsFunc(m.Text, func(pattern string) bool { return textFits(pattern, s) })
+	}
+	if r.List {
+		return slices.ContainsFunc(strings.Split(r.Text, listSeparator), is)
+	}
+	return is(m.text(r))
+}
+
 // FirmwareVersion returns the version that stands at the place. It is not ok
 // when the place is not one that tells a version, or does not now.
 func (m *Match) FirmwareVersion(r Raw) (Version, bool) {
-	if m.Version == "" || r.Quality.IsBad() {
+	if m.Version == "" || r.Quality.IsBad() || r.List {
 		return nil, false
 	}
 	if m.Version == VersionText {
@@ -143,14 +156,7 @@ type Verdict struct {
 // Identification returns how a device of the profile tells its revision, with
 // the parameters filled in. It is nil when it cannot.
 func (p *Profile) Identification(with map[string]string) *Identification {
-	filled := func(ms []Match) []Match {
-		ms = slices.Clone(ms)
-		for i := range ms {
-			ms[i].Topic, ms[i].Path = fill(ms[i].Topic, with, nil), fill(ms[i].Path, with, escapePath)
-		}
-		return ms
-	}
-	id := &Identification{Model: filled(p.Match)}
+	id := &Identification{Model: filled(p.Match, with)}
 	told := len(p.Match) > 0
 	for i := range p.Firmware {
 		rev := &p.Firmware[i]
@@ -158,13 +164,32 @@ func (p *Profile) Identification(with map[string]string) *Identification {
 		if err != nil {
 			continue // the parser has refused it
 		}
-		id.Revisions = append(id.Revisions, RevisionMatch{rev.ID, r, filled(rev.Match)})
+		id.Revisions = append(id.Revisions, RevisionMatch{rev.ID, r, filled(rev.Match, with)})
 		told = told || len(rev.Match) > 0
 	}
 	if !told {
 		return nil
 	}
 	return id
+}
+
+// filled returns the condition with the parameters in its topic, path and texts.
+func (m *Match) filled(with map[string]string) Match {
+	own := *m
+	own.Topic, own.Path = fill(m.Topic, with, nil), fill(m.Path, with, escapePath)
+	own.Text = slices.Clone(m.Text)
+	for i := range own.Text {
+		own.Text[i] = fill(own.Text[i], with, nil)
+	}
+	return own
+}
+
+func filled(ms []Match, with map[string]string) []Match {
+	out := make([]Match, len(ms))
+	for i := range ms {
+		out[i] = ms[i].filled(with)
+	}
+	return out
 }
 
 // Places returns what must be read, each place once.
@@ -239,6 +264,8 @@ func (id *Identification) seen(at func(*Place) Raw) string {
 		switch {
 		case r.Quality.IsBad():
 			parts = append(parts, fmt.Sprintf("%s: %s", pl, r.Quality.Reason()))
+		case r.List:
+			parts = append(parts, fmt.Sprintf("%s: %q", pl, strings.Split(clipText(r.Text), listSeparator)))
 		case r.Text != "":
 			parts = append(parts, fmt.Sprintf("%s: %q", pl, clipText(r.Text)))
 		case r.Number == math.Trunc(r.Number) && r.Number >= 0 && r.Number < 1<<32:

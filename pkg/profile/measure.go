@@ -31,6 +31,12 @@ const maxPower = 12
 // and must not be changed.
 func (p *Point) Refs() []*Place {
 	var refs []*Place
+	if p.CountsEvents() {
+		for i := range p.Counter.When {
+			refs = append(refs, &p.Counter.When[i].Place)
+		}
+		return refs
+	}
 	if p.ValidWhen != nil {
 		refs = append(refs, &p.ValidWhen.Place)
 	}
@@ -45,7 +51,7 @@ func (p *Point) Refs() []*Place {
 
 // HasRefs reports whether Refs is not empty.
 func (p *Point) HasRefs() bool {
-	return p.ValidWhen != nil || p.PowerOfTen != nil || p.UnitCode != nil
+	return p.ValidWhen != nil || p.PowerOfTen != nil || p.UnitCode != nil || p.CountsEvents()
 }
 
 // Measure is [Number] for any point: refs is what stands at pt.Refs(), count the
@@ -71,8 +77,18 @@ func Measure[C Linear](pt *Point, conv C, count *Count, raw float64, refs []Raw,
 	return value, q, true
 }
 
-// MeasureValue is [Measure] for what a payload holds, as [Value] is to [Number].
+// MeasureValue is [Measure] for what a payload holds, as [Value] is to [Number]. Of a
+// point that counts events v says nothing, and a message in which its conditions
+// do not hold is not ok.
 func MeasureValue[C Linear](pt *Point, conv C, count *Count, v any, refs []Raw, at int64) (value float64, text string, q telemetry.Quality, ok bool) {
+	if pt.CountsEvents() {
+		if count == nil || !pt.isEvent(refs) {
+			return 0, "", 0, false
+		}
+		count.Event()
+		value, q = EventTotal(pt, conv, count)
+		return value, "", q, true
+	}
 	if pt.IsText() {
 		value, text, q = Value(pt, conv, v)
 		if _, bad := pt.context(refs); bad.IsBad() && !q.IsBad() {
@@ -91,13 +107,36 @@ func MeasureValue[C Linear](pt *Point, conv C, count *Count, v any, refs []Raw, 
 	return value, "", q, ok
 }
 
-// fillRefs puts parameters into the paths of Refs; the point gets copies of its
-// own.
+// EventTotal is the reading of a point that counts events as its count stands.
+func EventTotal[C Linear](pt *Point, conv C, count *Count) (value float64, q telemetry.Quality) {
+	return number(pt, context{}, conv, count.Events())
+}
+
+// isEvent reports whether all conditions of a point that counts events hold.
+func (p *Point) isEvent(refs []Raw) bool {
+	when := p.Counter.When
+	if len(refs) != len(when) {
+		return false
+	}
+	for i := range when {
+		if !when[i].Fits(refs[i]) {
+			return false
+		}
+	}
+	return true
+}
+
+// fillRefs puts parameters into the paths of Refs and the texts that they are
+// compared with; the point gets copies of its own.
 func (p *Point) fillRefs(with map[string]string) {
 	if v := p.ValidWhen; v != nil {
-		own := *v
-		own.Path = fill(own.Path, with, escapePath)
+		own := v.filled(with)
 		p.ValidWhen = &own
+	}
+	if v := p.Counter; v != nil && len(v.When) > 0 {
+		own := *v
+		own.When = filled(v.When, with)
+		p.Counter = &own
 	}
 	if v := p.PowerOfTen; v != nil {
 		own := *v
@@ -112,13 +151,23 @@ func (p *Point) fillRefs(with map[string]string) {
 }
 
 // RawValue is what a payload holds at a place: a value of encoding/json, or the
-// payload itself as a string.
+// payload itself as a string. Of an array it is the elements, those that are
+// arrays or objects left out.
 func RawValue(v any, there bool) Raw {
 	if !there || v == nil {
 		return Raw{Quality: telemetry.BadQuality(telemetry.ReasonMissing)}
 	}
 	if text, ok := asText(v); ok && text != "" {
 		return Raw{Text: text}
+	}
+	if list, ok := v.([]any); ok {
+		var texts []string
+		for _, e := range list {
+			if text, ok := asText(e); ok && !strings.Contains(text, listSeparator) {
+				texts = append(texts, text)
+			}
+		}
+		return Raw{Text: strings.Join(texts, listSeparator), List: true}
 	}
 	return Raw{Quality: telemetry.BadQuality(telemetry.ReasonMalformed)}
 }
@@ -182,6 +231,9 @@ func (p *Point) context(refs []Raw) (in context, q telemetry.Quality) {
 }
 
 func (r Raw) number() (float64, bool) {
+	if r.List {
+		return 0, false
+	}
 	if r.Text != "" {
 		return parseNumber(strings.TrimSpace(r.Text))
 	}
@@ -189,6 +241,9 @@ func (r Raw) number() (float64, bool) {
 }
 
 func (r Raw) code() string {
+	if r.List {
+		return ""
+	}
 	if r.Text != "" {
 		return strings.TrimSpace(r.Text)
 	}
@@ -269,6 +324,9 @@ func (c *checker) further(q telemetry.Quantities) {
 	}
 	if pt.Counter != nil {
 		below("counter", pt.Counter.faults(pt))
+	}
+	if pt.CountsEvents() && pt.Protocol() == ProtocolMQTT {
+		c.noValue()
 	}
 	if pt.SideEffect && pt.Protocol() == ProtocolMQTT {
 		c.fail("side_effect", "leave it away", "a topic is not read, it comes")

@@ -110,6 +110,32 @@ var mutations = map[string]func(pt *Point) bool{
 		pt.Counter = &own
 		return true
 	},
+	"its first condition is forgotten":  withoutCondition(0),
+	"its second condition is forgotten": withoutCondition(1),
+	"its third condition is forgotten":  withoutCondition(2),
+	"its fourth condition is forgotten": withoutCondition(3),
+	"its last condition never holds": func(pt *Point) bool {
+		if !pt.CountsEvents() {
+			return false
+		}
+		own := *pt.Counter
+		own.When = slices.Clone(own.When)
+		own.When[len(own.When)-1].Text = []string{"never"}
+		pt.Counter = &own
+		return true
+	},
+}
+
+func withoutCondition(i int) func(pt *Point) bool {
+	return func(pt *Point) bool {
+		if !pt.CountsEvents() || i >= len(pt.Counter.When) {
+			return false
+		}
+		own := *pt.Counter
+		own.When = slices.Delete(slices.Clone(own.When), i, i+1)
+		pt.Counter = &own
+		return true
+	}
 }
 
 // The fixtures of a shipped profile would notice a wrong scale, offset, sign,

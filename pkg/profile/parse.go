@@ -229,24 +229,36 @@ func (r *reader) params() {
 			}
 		}
 	}
+	conditions := func(ms []Match, at ...any) {
+		for i := range ms {
+			use(ms[i].Topic, append(slices.Clone(at), i, "topic")...)
+			use(ms[i].Path, append(slices.Clone(at), i, "path")...)
+			for j, s := range ms[i].Text {
+				use(s, append(slices.Clone(at), i, "text", j)...)
+			}
+		}
+	}
 	walk := func(points []Point, at ...any) {
 		for i := range points {
 			use(points[i].Topic, append(slices.Clone(at), i, "topic")...)
 			use(points[i].Path, append(slices.Clone(at), i, "path")...)
+			if k := points[i].Counter; points[i].CountsEvents() {
+				conditions(k.When, append(slices.Clone(at), i, "counter", "when")...)
+				continue
+			}
 			for _, ref := range points[i].Refs() {
 				use(ref.Path, append(slices.Clone(at), i)...)
+			}
+			if m := points[i].ValidWhen; m != nil {
+				for j, s := range m.Text {
+					use(s, append(slices.Clone(at), i, "valid_when", "text", j)...)
+				}
 			}
 		}
 	}
 	walk(r.p.Points, "points")
 	for i := range r.p.Firmware {
 		walk(r.p.Firmware[i].Points, "firmware", i, "points")
-	}
-	conditions := func(ms []Match, at ...any) {
-		for i := range ms {
-			use(ms[i].Topic, append(slices.Clone(at), i, "topic")...)
-			use(ms[i].Path, append(slices.Clone(at), i, "path")...)
-		}
 	}
 	conditions(r.p.Match, "match")
 	for i := range r.p.Firmware {
@@ -276,7 +288,7 @@ func (r *reader) param(name string, used bool) {
 		r.fail([]any{"with", name}, fmt.Sprintf("bad name %q", name), "use a-z, 0-9 and _, beginning with a letter")
 	}
 	if !used {
-		r.fail([]any{"with", name}, "stands in no topic, path or address", "write {"+name+"} where it belongs")
+		r.fail([]any{"with", name}, "stands in no topic, path, text or address", "write {"+name+"} where it belongs")
 	}
 	if param.Type == "" {
 		param.Type = paramString

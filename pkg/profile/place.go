@@ -27,8 +27,12 @@ type Place struct {
 type Raw struct {
 	Number  float64
 	Text    string // of strings and of payloads
+	List    bool   // it is an array: Text holds its elements, a listSeparator between them
 	Quality telemetry.Quality
 }
+
+// listSeparator stands in no element.
+const listSeparator = "\x00"
 
 // Point returns the place as a point that can be planned and decoded like one.
 // It has no quantity.

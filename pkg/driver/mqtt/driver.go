@@ -274,7 +274,28 @@ func (d *mqttDriver) report(dev *device, now time.Time) {
 		return
 	}
 	dev.status, dev.reported = st, now
+	if st.up && !same {
+		d.tally(dev)
+	}
 	d.sink.Status(dev.spec, st.up, st.reason, st.detail)
+}
+
+// tally puts the totals of the events of a device that came up, as they stand:
+// the next event may be long in coming.
+func (d *mqttDriver) tally(dev *device) {
+	d.samples = d.samples[:0]
+	for _, t := range dev.targets {
+		for i := range t.points {
+			if p := &t.points[i]; p.spec.CountsEvents() {
+				s := driver.Sample{Point: p.index}
+				s.Value, s.Quality = profile.EventTotal(p.spec, p.conv, dev.counts.Of(p.spec))
+				d.samples = append(d.samples, s)
+			}
+		}
+	}
+	if len(d.samples) > 0 {
+		d.sink.Put(dev.spec, time.Time{}, d.samples)
+	}
 }
 
 // blank puts a bad reading for every point of a device that went down: what was
@@ -322,6 +343,9 @@ func (d *mqttDriver) handle(m message, now time.Time) {
 				}
 				ticket = d.sink.Put(dev.spec, at, samples)
 				put = true
+				for i := range t.points {
+					dev.counts.Keep(t.points[i].spec) // with the receipt: what is counted is known
+				}
 			}
 		}
 		d.report(dev, now)

@@ -106,7 +106,7 @@ var (
 )
 
 // sample is not ok when there is nothing to report yet: the first reading of a
-// rate.
+// rate, or a message that is not counted.
 func (p *point) sample(doc *document, counts *driver.Counts, at int64) (s driver.Sample, ok bool, err error) {
 	s.Point = p.index
 	bad := func(r telemetry.Reason, err error) (driver.Sample, bool, error) {
@@ -114,12 +114,14 @@ func (p *point) sample(doc *document, counts *driver.Counts, at int64) (s driver
 		return s, true, err
 	}
 	var v any
-	if p.path == nil {
+	switch {
+	case p.spec.CountsEvents(): // a message has no value: it counts, or not
+	case p.path == nil:
 		if len(doc.raw) > maxPayload {
 			return bad(telemetry.ReasonMalformed, errTooLong)
 		}
 		v = doc.word()
-	} else {
+	default:
 		root, err := doc.root(p.path)
 		if err != nil {
 			return bad(telemetry.ReasonMalformed, fmt.Errorf("the payload is no JSON: %w", err))
@@ -139,9 +141,6 @@ func (p *point) sample(doc *document, counts *driver.Counts, at int64) (s driver
 		count = counts.Of(p.spec)
 	}
 	s.Value, s.Text, s.Quality, ok = profile.MeasureValue(p.spec, p.conv, count, v, refs, at)
-	if ok && p.spec.Counter != nil {
-		counts.Keep(p.spec)
-	}
 	if s.Quality.Reason() == telemetry.ReasonMalformed {
 		return s, ok, notValue(v)
 	}

@@ -1,10 +1,12 @@
 package mqtt
 
 import (
+	"slices"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/prometheus/client_golang/prometheus/testutil"
 
 	"github.com/langbiang/langbiang/pkg/driver"
 	"github.com/langbiang/langbiang/pkg/profile"
@@ -161,5 +163,57 @@ firmware:
 	eventually(t, "read", func() bool { return len(s.values("d", 0)) > 0 })
 	if diff := cmp.Diff([]any{2.}, s.values("d", 0)); diff != "" {
 		t.Error(diff)
+	}
+}
+
+const eventsOfACamera = `
+mqtt: {availability: {topic: lwt, online: ["on"], offline: ["off"]}}
+with: {zone: {default: "cross*", title: {vi: a, en: b}}}
+points:
+  - {id: cars, quantity: n, topic: ev, counter: {kind: events, when: [{path: type, text: [end]}, {path: after.zones, text: ["{zone}"]}]}}
+  - {id: fast, quantity: n, topic: ev, scale: 2, counter: {kind: events, when: [{path: after.speed, min: 50}]}}
+`
+
+func TestMessagesInWhichConditionsHoldAreCounted(t *testing.T) {
+	b := newBroker(t)
+	const hit = `{"type":"end","after":{"zones":["gate","crossing"],"speed":60}}`
+	b.publish("ev", hit, true, 1) // retained: of an earlier time
+	s := newSink(true)
+	r := start(t, Config{URL: "tcp://" + b.addr}, s, parsed(t, "d", eventsOfACamera))
+	r.connected(t)
+	b.publish("lwt", "on", false, 1)
+	for _, p := range []string{
+		`{"type":"new","after":{"zones":["crossing"]}}`, hit, `{"type":"end","after":{"zones":[]}}`, `{"type":"end","after":{"zones":["gate"],"speed":"49.9"}}`,
+		`{"type":"end","after":{}}`, `{`, `7`, `["end"]`, `{"type":["end"],"after":{"zones":"crossing","speed":[60]}}`,
+	} {
+		b.publish("ev", p, false, 1)
+	}
+	b.publish("lwt", "off", false, 1)
+	b.publish("lwt", "on", false, 1)
+	eventually(t, "back", func() bool { v := s.values("d", 1); return len(v) >= 4 })
+	if diff := cmp.Diff([]any{0., 1., 2., "bad: offline", 2.}, s.values("d", 0)); diff != "" {
+		t.Error(diff)
+	}
+	if diff := cmp.Diff([]any{0., 2., "bad: offline", 2.}, s.values("d", 1)); diff != "" {
+		t.Error(diff)
+	}
+}
+
+func TestARedeliveredEventCountsOnce(t *testing.T) {
+	b := newBroker(t)
+	s := newSink(false)
+	r := start(t, Config{URL: "tcp://" + b.addr, ClientID: "edge"}, s, parsed(t, "d", eventsOfACamera))
+	r.connected(t)
+	const hit = `{"type":"end","after":{"zones":["crossing"]}}`
+	b.publish("ev", hit, false, 1)
+	b.publish("ev", hit, false, 1) // another vehicle, not a repetition
+	eventually(t, "both are counted", func() bool { return slices.Contains(s.values("d", 0), any(2.)) })
+	b.cut("edge")
+	eventually(t, "redelivered", func() bool { return testutil.ToFloat64(r.metrics.repeated) >= 2 })
+	s.commit()
+	b.publish("ev", hit, false, 1)
+	eventually(t, "the third", func() bool { return slices.Contains(s.values("d", 0), any(3.)) })
+	if slices.Contains(s.values("d", 0), any(4.)) {
+		t.Error(s.values("d", 0))
 	}
 }

@@ -60,10 +60,54 @@ func (m *Model) messages(states []State) {
 		}
 	}
 	for p := range m.points {
-		if m.points[p].Topic != "" {
+		switch {
+		case m.points[p].CountsEvents():
+			m.event(p)
+		case m.points[p].Topic != "":
 			m.place(p)
 		}
 	}
+}
+
+// event adds a message that a point counts: that of the fixture, changed until all
+// conditions of the point hold.
+func (m *Model) event(p int) {
+	pt := &m.points[p]
+	x := &payload{topic: fillTopic(pt.Topic, "", "")}
+	if like := m.payloadOf(p); like != nil {
+		x.topic = like.topic
+		text := like.message(false).Payload
+		d := json.NewDecoder(bytes.NewReader(text))
+		d.UseNumber()
+		if like.doc == nil || d.Decode(&x.doc) != nil {
+			x.doc = nil
+		}
+	}
+	for i := range pt.Counter.When {
+		c := &pt.Counter.When[i]
+		path, err := profile.ParsePath(c.Path)
+		if err != nil {
+			return
+		}
+		v, there := x.lookup(&path)
+		if there && c.Fits(profile.RawValue(v, there)) {
+			continue
+		}
+		_, list := v.([]any)
+		switch {
+		case len(c.Text) > 0 && list:
+			x.put(&path, []any{strings.ReplaceAll(c.Text[0], "*", "")})
+		case len(c.Text) > 0:
+			x.put(&path, strings.ReplaceAll(c.Text[0], "*", "simulated"))
+		case len(c.Equals) > 0:
+			x.put(&path, json.Number(shown(c.Equals[0])))
+		case c.Min != nil:
+			x.put(&path, json.Number(shown(*c.Min)))
+		case c.Max != nil:
+			x.put(&path, json.Number(shown(*c.Max)))
+		}
+	}
+	m.payloads = append(m.payloads, x)
 }
 
 // topicsOf returns where the device publishes what the fixture has on a topic: by

@@ -324,6 +324,9 @@ func (h *Heard) read(f *Finding, k *Known, revision string, with map[string]stri
 	for i := range points {
 		pt := &points[i]
 		topic, v, doc, there := h.find(pt)
+		if !there && pt.CountsEvents() {
+			continue // nothing happened while somebody listened
+		}
 		if !there {
 			f.Points++
 			continue
@@ -332,7 +335,14 @@ func (h *Heard) read(f *Finding, k *Known, revision string, with map[string]stri
 		for _, pl := range pt.Refs() {
 			refs = append(refs, profile.RawValue(at(pl.Path, doc)))
 		}
-		value, text, q, _ := profile.MeasureValue(pt, convert(k, p, pt), nil, v, refs, 0)
+		var count *profile.Count
+		if pt.CountsEvents() {
+			count = profile.NewCount(pt)
+		}
+		value, text, q, ok := profile.MeasureValue(pt, convert(k, p, pt), count, v, refs, 0)
+		if !ok && pt.CountsEvents() {
+			continue
+		}
 		f.tally(k, p, pt, value, text, q)
 		if f.Topic == "" && q.Reason() != telemetry.ReasonMalformed {
 			f.Topic = topic
@@ -343,18 +353,22 @@ func (h *Heard) read(f *Finding, k *Known, revision string, with map[string]stri
 // find returns what was heard of a point: from which topic, the value, and the
 // payload that it stands in.
 func (h *Heard) find(pt *profile.Point) (topic string, v any, doc any, there bool) {
+	path := pt.Path
+	if pt.CountsEvents() {
+		path = pt.Counter.When[0].Path
+	}
 	if strings.ContainsAny(pt.Topic, "+#") {
 		filter := regexp.MustCompile("^" + levels(pt.Topic) + "$")
 		for _, topic := range slices.Sorted(maps.Keys(h.topics)) {
 			if filter.MatchString(topic) {
-				if v, doc, there = h.value(topic, pt.Path); there {
+				if v, doc, there = h.value(topic, path); there {
 					return topic, v, doc, true
 				}
 			}
 		}
 		return "", nil, nil, false
 	}
-	v, doc, there = h.value(pt.Topic, pt.Path)
+	v, doc, there = h.value(pt.Topic, path)
 	return pt.Topic, v, doc, there
 }
 
