@@ -109,7 +109,9 @@ type Env struct {
 	Receipts Receipts
 }
 
-// Totals remembers how far counters are carried over their end. It is safe for
+// Totals remembers how far counters are carried over their end, and how many
+// events were counted. What is saved after a Put and before the [Receipts.Note] of
+// the message stands in the commit of both. It is safe for
 // concurrent use and waits for nothing.
 type Totals interface {
 	Load(device, point string) (profile.CountState, bool)

@@ -83,6 +83,37 @@ func TestWhatOtherFieldsSayOfAPayload(t *testing.T) {
 	}
 }
 
+func TestAnElementOfAnArrayIsEnoughForAText(t *testing.T) {
+	for name, c := range map[string]struct {
+		v     any
+		match profile.Match
+		want  bool
+	}{
+		"one of them":                       {[]any{"a", "crossing"}, profile.Match{Text: []string{"crossing"}}, true},
+		"one of them is one of the texts":   {[]any{"a", "b"}, profile.Match{Text: []string{"b", "c"}}, true},
+		"none":                              {[]any{"a", "crossing-2"}, profile.Match{Text: []string{"crossing"}}, false},
+		"a star":                            {[]any{"a", "crossing-2"}, profile.Match{Text: []string{"crossing*"}}, true},
+		"an empty one":                      {[]any{}, profile.Match{Text: []string{"crossing"}}, false},
+		"an empty one, and anything goes":   {[]any{}, profile.Match{Text: []string{"*"}}, true},
+		"nested ones do not count":          {[]any{[]any{"crossing"}, map[string]any{"crossing": 1}, nil}, profile.Match{Text: []string{"crossing"}}, false},
+		"nor what would look like two":      {[]any{"a\x00crossing"}, profile.Match{Text: []string{"crossing"}}, false},
+		"numbers are texts too":             {[]any{json.Number("4")}, profile.Match{Text: []string{"4"}}, true},
+		"an array is no number":             {[]any{json.Number("4")}, profile.Match{Equals: []float64{4}}, false},
+		"an empty array is no number":       {[]any{}, profile.Match{Equals: []float64{0}}, false},
+		"an array is no version":            {[]any{"1.2"}, profile.Match{Version: profile.VersionText}, false},
+		"a text beside arrays is one still": {"crossing", profile.Match{Text: []string{"crossing"}}, true},
+	} {
+		if got := c.match.Fits(profile.RawValue(c.v, true)); got != c.want {
+			t.Errorf("%s: %v", name, got)
+		}
+	}
+	for _, pt := range []profile.Point{{PowerOfTen: &profile.PowerOfTen{}}, {Unit: "m", UnitCode: &profile.UnitCode{Units: map[string]string{"3": "cm"}}}} {
+		if _, q, _ := profile.Measure(&pt, driver.Linear{Factor: 1}, nil, 5, []profile.Raw{profile.RawValue([]any{"3"}, true)}, 0); !q.IsBad() {
+			t.Errorf("an array was taken for a power or a unit: %+v", pt)
+		}
+	}
+}
+
 func TestATotalGoesOnOverItsWraps(t *testing.T) {
 	pt := &profile.Point{Holding: ptr(0), Counter: &profile.Counter{}}
 	c := profile.NewCount(pt)

@@ -128,6 +128,7 @@ func FuzzProfile(f *testing.F) {
 	}
 	f.Add([]byte(revised))
 	f.Add([]byte("points: [{id: a, quantity: power, holding: 65535, type: float64, valid: {max: 1}}]"))
+	f.Add([]byte("points: [{id: a, quantity: car_count, topic: t, counter: {kind: events, when: [{path: a, text: [x]}, {path: b.c, min: 1}]}}]"))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		p, err := profile.ParseProfile("a/b", "f", data, q)
 		if err != nil {

@@ -253,7 +253,7 @@ func FuzzMatch(f *testing.F) {
 
 func FuzzPayload(f *testing.F) {
 	for _, s := range []string{
-		"", "21.5", "ON", `"x"`, `{"a":1}`, `{"a":{"b":[1,2]}}`, `[1]`, `{"a":"\ud800"}`, "{", "null", `{"a":1e400}`, `{"a":1} x`,
+		"", "21.5", "ON", `"x"`, `{"a":1}`, `{"a":{"b":[1,2]}}`, `[1]`, `{"a":"\ud800"}`, "{", "null", `{"a":["x",["x"],"y\u0000x"],"b":6}`, `{"a":1e400}`, `{"a":1} x`,
 		`{"ts":"2021-06-27T15:03:44+02:00","a":true}`,
 	} {
 		f.Add([]byte(s))
@@ -272,6 +272,12 @@ func FuzzPayload(f *testing.F) {
 	points := []point{mk("plain", "", ""), mk("text", "", "text"), mk("a", "a", ""), mk("at", "a", "text"), mk("ab", "a.b", "")}
 	for i := range points {
 		points[i].index = i
+	}
+	event, err := newPoint(0, &profile.Point{ID: "e", Topic: "t", Counter: &profile.Counter{Kind: profile.CounterEvents, When: []profile.Match{
+		{Place: profile.Place{Path: "a"}, Text: []string{"x*"}}, {Place: profile.Place{Path: "b"}, Mask: 6, Min: new(float64)},
+	}}}, nil)
+	if err != nil {
+		f.Fatal(err)
 	}
 	ts, err := profile.ParsePath("ts")
 	if err != nil {
@@ -293,6 +299,13 @@ func FuzzPayload(f *testing.F) {
 			}
 			if q := telemetry.Check(s.Value, s.Quality); q != s.Quality {
 				t.Errorf("%v is called %v", s.Value, s.Quality)
+			}
+		}
+		counts := driver.NewCounts(&driver.Device{}, nil)
+		for n := range 2 {
+			hits, err := read(nil, []point{event}, doc, false, counts, 0)
+			if err != nil || len(hits) > 1 || len(hits) == 1 && hits[0].Value != float64(n+1) {
+				t.Errorf("events: %v, %v", hits, err)
 			}
 		}
 		for _, format := range []string{"rfc3339", "unix", "unix_ms"} {
