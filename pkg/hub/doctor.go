@@ -16,6 +16,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/langbiang/langbiang/pkg/alert/feed"
@@ -333,15 +334,30 @@ func (d *diagnosis) rules(ctx context.Context) {
 	list, err := all[api.Rule](ctx, d.plan, "/api/v1/rules")
 	var found []finding
 	silent := 0
+	var blind []*api.Rule
 	for i := range list {
 		switch r := &list[i]; {
 		case r.State == ruleFailing && r.Evaluations != nil:
 			found = append(found, finding{fmt.Errorf("%s fails: %s", r.ID, r.Evaluations.Error), "mend its expression at " + r.Position})
 		case r.State == ruleNoSeries && !r.BuiltIn:
-			found = append(found, finding{fmt.Errorf("%s watches no series: it never fires", r.ID), "are quantity and where right, at " + r.Position + "? Or its devices have not been heard yet"})
+			blind = append(blind, r)
 		case r.State == ruleNoData:
 			silent++
 		}
+	}
+	if len(blind) > 0 {
+		// One line: a library of rules has many for devices that a city does not have.
+		names := make([]string, 0, maxFindings)
+		for _, r := range blind[:min(len(blind), maxFindings)] {
+			names = append(names, r.ID+" ("+r.Position+")")
+		}
+		if n := len(blind) - len(names); n > 0 {
+			names = append(names, fmt.Sprintf("%d more", n))
+		}
+		found = append(found, finding{
+			fmt.Errorf("%s of %d without series, which never fire: %s", settings.Count(len(blind), "rule"), len(list), strings.Join(names, ", ")),
+			"are quantity and where right? Fine where such devices are still to come; take out those that are not wanted",
+		})
 	}
 	text := settings.Count(len(list), "rule") + ", none failing, none without series"
 	if silent > 0 {
