@@ -242,7 +242,7 @@ func newTokenCommand() settings.Command[*Plan] {
 			}
 			_, _ = fmt.Fprintf(c.Stderr, "# %s, token %s, holds until %s; it is shown this once\n", out.Name, out.ID, when(out.Expires))
 			if t.Kiosk {
-				out.Text = "/login#kiosk=" + out.Text
+				out.Text = "/login?next=%2F%23%2Fwall#kiosk=" + out.Text
 				_, _ = fmt.Fprintln(c.Stderr, "# open this at the hub's address in the browser of the screen")
 			}
 			_, err := fmt.Fprintln(c.Stdout, out.Text)

@@ -194,7 +194,7 @@ func (h *Hub) serve(version string) error {
 		g, known := h.access.users.Token(token)
 		return g.Source, known
 	}
-	login, err := web.Login()
+	login, err := web.Login(look.Frames)
 	if err != nil {
 		return err
 	}

@@ -15,7 +15,10 @@ const texts = {
     wrong: "Name or password is wrong.", many: "Too many attempts. Wait, then try again.", failed: "The hub cannot be reached.",
   },
 };
-let language = localStorage.getItem("language") || (navigator.language.startsWith("vi") ? "vi" : "en");
+// Within another site's page a browser may refuse to remember anything.
+function recall(key) { try { return localStorage.getItem(key); } catch { return null; } }
+function keep(key, value) { try { localStorage.setItem(key, value); } catch { /* asked again next time */ } }
+let language = recall("language") || (navigator.language.startsWith("vi") ? "vi" : "en");
 const said = document.getElementById("said");
 const t = (key) => texts[language][key];
 
@@ -110,7 +113,7 @@ async function setup(secret) {
     const name = f.name.value, password = f.password.value;
     const fault = await send("/api/v1/setup", { secret, name, password, language, address: f.address.value, sites: places(f) });
     if (fault) return fault;
-    localStorage.setItem("language", language);
+    keep("language", language);
     history.replaceState(null, "", "/login");
     // The hub may be starting anew with the sites: it takes a moment.
     for (let i = 0; i < 30; i++) {
@@ -128,7 +131,7 @@ async function begin() {
   const [kind, secret] = location.hash.slice(1).split("=");
   if (kind === "setup" && secret) return setup(secret);
   if (kind === "kiosk" && secret) {
-    history.replaceState(null, "", "/login");
+    history.replaceState(null, "", "/login" + location.search);
     const fault = await send("/api/v1/session", { token: secret });
     return fault ? say("closed") : onward();
   }
