@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"encoding/json"
 	"iter"
+	"maps"
 	"math"
 	"math/rand/v2"
 	"os"
@@ -233,6 +234,38 @@ func rounds(t *testing.T, short int) (n int, seed uint64) {
 	return n, seed
 }
 
+// histories returns what the rules may have judged: the accepted samples, and of
+// those that an edge sent and lost before its commit, each time, the first ones. A
+// hub that is killed at that moment may have stored more of them than it has judged;
+// they stand in no log, so nobody sends them again.
+func histories(accepted, stored map[int64]float64) []map[int64]float64 {
+	var lost [][]int64 // one list for each time
+	fresh := true
+	for _, t := range sorted(maps.Keys(stored)) {
+		switch _, ok := accepted[t]; {
+		case ok:
+			fresh = true
+		case fresh:
+			lost, fresh = append(lost, []int64{t}), false
+		default:
+			lost[len(lost)-1] = append(lost[len(lost)-1], t)
+		}
+	}
+	out := []map[int64]float64{maps.Clone(stored)}
+	for _, tail := range lost {
+		for _, h := range slices.Clone(out) {
+			for k := range tail {
+				shorter := maps.Clone(h)
+				for _, t := range tail[k:] {
+					delete(shorter, t)
+				}
+				out = append(out, shorter)
+			}
+		}
+	}
+	return out
+}
+
 func TestKilledInMidFlightNothingAcceptedIsLostAndNoAlertIsDoubled(t *testing.T) {
 	n, seed := rounds(t, 6)
 	rnd := rand.New(rand.NewPCG(seed, 1))
@@ -304,8 +337,10 @@ func TestKilledInMidFlightNothingAcceptedIsLostAndNoAlertIsDoubled(t *testing.T)
 	if len(want) < 2 {
 		t.Errorf("only %d episodes: the test proves little", len(want))
 	}
-	if diff := cmp.Diff(want, got, cmp.AllowUnexported(episode{})); diff != "" {
-		t.Errorf("episodes differ from a plain evaluation of the stored samples:\n%s", diff)
+	if !slices.ContainsFunc(histories(accepted[key{"air", "pm2_5"}], onTime[key{"air", "pm2_5"}]), func(samples map[int64]float64) bool {
+		return slices.Equal(judge(samples), got)
+	}) {
+		t.Errorf("episodes differ from a plain evaluation of the stored samples:\n%s", cmp.Diff(want, got, cmp.AllowUnexported(episode{})))
 	}
 	l.hub.stop()
 }
