@@ -32,10 +32,8 @@ var ladder = []Role{Viewer, Operator, Technician, Admin}
 
 // may reports whether somebody of role r may do what needs the other.
 func (r Role) may(needs Role) bool {
-	if needs == RoleSource {
-		return r == RoleSource || r == Admin
-	}
-	return slices.Contains(ladder, r) && slices.Index(ladder, r) >= slices.Index(ladder, needs)
+	at := slices.Index(ladder, needs)
+	return at >= 0 && slices.Index(ladder, r) >= at
 }
 
 // Who is somebody who asks.

@@ -312,34 +312,9 @@ func (h *Handler) setup(w http.ResponseWriter, r *http.Request) {
 }
 
 func (h *Handler) audit(w http.ResponseWriter, r *http.Request) {
-	if !h.allow(w, r, "limit", "cursor") {
-		return
+	if h.allow(w, r, "limit", "cursor") {
+		newestFirst(h, w, r, func(e *AuditEntry) uint64 { return e.Number }, h.cfg.Accounts.AuditLog)
 	}
-	n, ok := h.limit(w, r)
-	if !ok {
-		return
-	}
-	before := uint64(0)
-	if c := r.URL.Query().Get("cursor"); c != "" {
-		var err error
-		if before, err = strconv.ParseUint(c, 10, 64); err != nil || before == 0 {
-			h.problem(w, r, http.StatusBadRequest, "bad cursor", "give back the next of the page before, as it stands")
-			return
-		}
-	}
-	entries, err := h.cfg.Accounts.AuditLog(before, n)
-	if err != nil {
-		h.internal(w, r, err)
-		return
-	}
-	p := page[AuditEntry]{Items: entries}
-	if len(entries) == n {
-		p.Next = strconv.FormatUint(entries[n-1].Number, 10)
-	}
-	if p.Items == nil {
-		p.Items = []AuditEntry{}
-	}
-	h.json(w, r, p)
 }
 
 // done answers what has nothing to say but whether it was done.

@@ -25,6 +25,7 @@ import (
 	"github.com/langbiang/langbiang/pkg/driver"
 	"github.com/langbiang/langbiang/pkg/framelog"
 	"github.com/langbiang/langbiang/pkg/identity/enrol"
+	"github.com/langbiang/langbiang/pkg/internal/settings"
 	"github.com/langbiang/langbiang/pkg/uplink"
 	"github.com/langbiang/langbiang/pkg/wire"
 )
@@ -144,7 +145,7 @@ func Open(plan *Plan, version string, logger *slog.Logger) (a *Agent, err error)
 			return a, fmt.Errorf("http.listen: %w; choose another address, or leave it out", err)
 		}
 	}
-	a.control = listenControl(cfg.DataDir, logger)
+	a.control = settings.ListenControl(filepath.Join(cfg.DataDir, socketName), logger)
 	return a, nil
 }
 

@@ -7,11 +7,9 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"log/slog"
 	"net"
 	"net/http"
 	"net/url"
-	"os"
 	"path/filepath"
 	"strings"
 	"syscall"
@@ -38,25 +36,6 @@ const socketName = "agent.sock"
 
 // errNotRunning says that no agent works on the data folder.
 var errNotRunning = errors.New("no agent is running on this data folder")
-
-// listenControl makes the socket. Without it the agent works all the same, so a
-// failure is a line in the log.
-func listenControl(dataDir string, logger *slog.Logger) net.Listener {
-	path := filepath.Join(dataDir, socketName)
-	// The folder is ours alone by now: a socket that is there is one of a run that was killed.
-	err := os.Remove(path)
-	if err == nil || errors.Is(err, fs.ErrNotExist) {
-		var l net.Listener
-		if l, err = net.Listen("unix", path); err == nil {
-			if err = os.Chmod(path, 0o660); err == nil {
-				return l
-			}
-			_ = l.Close() // the first error is the one to tell
-		}
-	}
-	logger.Warn("the commands status, read, why and reload cannot reach this agent", "socket", path, "err", err)
-	return nil
-}
 
 // serveControl answers on the socket until ctx ends.
 func (a *Agent) serveControl(ctx context.Context) error {

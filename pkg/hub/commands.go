@@ -8,11 +8,9 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"log/slog"
 	"net"
 	"net/http"
 	"net/url"
-	"os"
 	"path/filepath"
 	"strings"
 	"syscall"
@@ -32,25 +30,6 @@ import (
 // answers its own machine: the API, for those who may write there, who need not sign
 // in.
 const socketName = "hub.sock"
-
-// listenControl makes the socket. Without it the hub works all the same, so a failure
-// is a line in the log.
-func listenControl(dataDir string, logger *slog.Logger) net.Listener {
-	path := filepath.Join(dataDir, socketName)
-	// The folder is ours alone by now: a socket that is there is one of a run that was killed.
-	err := os.Remove(path)
-	if err == nil || errors.Is(err, fs.ErrNotExist) {
-		var l net.Listener
-		if l, err = net.Listen("unix", path); err == nil {
-			if err = os.Chmod(path, 0o660); err == nil {
-				return l
-			}
-			_ = l.Close() // the first error is the one to tell
-		}
-	}
-	logger.Warn("commands on this machine cannot reach this hub", "socket", path, "err", err)
-	return nil
-}
 
 // ask posts a body to the running hub, or gets when there is none, and decodes its
 // answer. A problem document becomes the error.

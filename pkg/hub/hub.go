@@ -26,6 +26,7 @@ import (
 	"github.com/langbiang/langbiang/pkg/clock"
 	"github.com/langbiang/langbiang/pkg/derive"
 	"github.com/langbiang/langbiang/pkg/ingest"
+	"github.com/langbiang/langbiang/pkg/internal/settings"
 	"github.com/langbiang/langbiang/pkg/ledger"
 	"github.com/langbiang/langbiang/pkg/push"
 	"github.com/langbiang/langbiang/pkg/rules"
@@ -102,7 +103,7 @@ func Open(plan *Plan, version string, logger *slog.Logger) (h *Hub, err error) {
 		return h, err
 	}
 	// The folder is ours now; from here on commands and browsers wait for Run.
-	h.control = listenControl(cfg.DataDir, logger)
+	h.control = settings.ListenControl(filepath.Join(cfg.DataDir, socketName), logger)
 	if h.listener, err = net.Listen("tcp", cfg.HTTP.Listen); err != nil {
 		return h, fmt.Errorf("http.listen: %w; stop the program that has this address, or choose another", err)
 	}

@@ -51,8 +51,8 @@ func (e *Edges) peer(cs *tls.ConnectionState) (string, error) {
 }
 
 // Admit says which edge an MQTT connection is, by its certificate, and that its client
-// id is one of that edge's: EDGE-XXXXXXXX, as agents choose it. With another's id it
-// could end the other's connection.
+// id is one of that edge's: its id, a hyphen and eight hexadecimal digits, as agents
+// choose it. With another's id it could end the other's connection.
 func (e *Edges) Admit(cs *tls.ConnectionState, clientID string) (edge string, err error) {
 	if cs == nil {
 		return "", fmt.Errorf("%w: the connection is not encrypted", ErrForged)
