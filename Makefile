@@ -32,7 +32,7 @@ page: ## build pkg/web/dist from pkg/web/app, with Node.js; what comes out is co
 test-ui: build ## the page in a real browser; SCREENSHOTS=docs/images takes the pictures anew
 	@sh scripts/uitest/setup.sh
 	@sh scripts/uitest/agree.sh
-	cd scripts/uitest && SCREENSHOTS=$(if $(SCREENSHOTS),$(abspath $(SCREENSHOTS))) node --test --test-concurrency=2 --test-reporter=spec alerts.test.mjs views.test.mjs
+	cd scripts/uitest && SCREENSHOTS=$(if $(SCREENSHOTS),$(abspath $(SCREENSHOTS))) node --test --test-concurrency=2 --test-reporter=spec alerts.test.mjs views.test.mjs access.test.mjs
 	cd scripts/uitest && node --test --test-reporter=spec load.test.mjs
 
 interop: ## against servers not written here: pymodbus, simonvetter/modbus, mosquitto, Alertmanager, GStreamer's RTSP server, VictoriaMetrics, promtool

@@ -22,6 +22,8 @@ type Accounts interface {
 	Tokens() []Token
 	// NewToken returns the text of a token, which is shown once.
 	NewToken(t Token, by string) (string, Token, error)
+	// ScreenLink is what a screen opens to begin its session with the text of its token.
+	ScreenLink(text string) string
 	RemoveToken(id string) error
 	// SetupLink is where the first administrator is made; "" when there is one.
 	SetupLink() string
@@ -123,6 +125,7 @@ type (
 	}
 	newToken struct {
 		Text string `json:"text"`
+		Link string `json:"link,omitempty"` // of a screen: opens the wall
 		Token
 	}
 	setupAnswer struct {
@@ -288,7 +291,11 @@ func (h *Handler) newToken(w http.ResponseWriter, r *http.Request) {
 		h.refusal(w, r, err)
 		return
 	}
-	h.json(w, r, newToken{text, t})
+	answer := newToken{Text: text, Token: t}
+	if t.Kiosk {
+		answer.Link = h.cfg.Accounts.ScreenLink(text)
+	}
+	h.json(w, r, answer)
 }
 
 func (h *Handler) getSetup(w http.ResponseWriter, r *http.Request) {

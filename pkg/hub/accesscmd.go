@@ -95,6 +95,14 @@ func when(t *time.Time) string {
 	return t.Local().Format("2006-01-02 15:04")
 }
 
+// ends says when a token does.
+func ends(t *time.Time) string {
+	if t == nil {
+		return "it is removed"
+	}
+	return when(t)
+}
+
 func some(list []string) string {
 	if len(list) == 0 {
 		return "all"
@@ -235,15 +243,16 @@ func newTokenCommand() settings.Command[*Plan] {
 			}
 			var out struct {
 				Text string `json:"text"`
+				Link string `json:"link"`
 				api.Token
 			}
 			if err := ask(ctx, plan, "/api/v1/tokens", t, &out); err != nil {
 				return err
 			}
-			_, _ = fmt.Fprintf(c.Stderr, "# %s, token %s, holds until %s; it is shown this once\n", out.Name, out.ID, when(out.Expires))
-			if t.Kiosk {
-				out.Text = "/login?next=%2F%23%2Fwall#kiosk=" + out.Text
-				_, _ = fmt.Fprintln(c.Stderr, "# open this at the hub's address in the browser of the screen")
+			_, _ = fmt.Fprintf(c.Stderr, "# %s, token %s, holds until %s; it is shown this once\n", out.Name, out.ID, ends(out.Expires))
+			if out.Link != "" {
+				out.Text = out.Link
+				_, _ = fmt.Fprintln(c.Stderr, "# open this in the browser of the screen")
 			}
 			_, err := fmt.Fprintln(c.Stdout, out.Text)
 			return err

@@ -124,6 +124,8 @@ func (a accounts) NewToken(t api.Token, by string) (string, api.Token, error) {
 
 func (a accounts) RemoveToken(id string) error { return refusalOf(a.users.RemoveToken(id)) }
 
+func (a accounts) ScreenLink(text string) string { return a.screenLink(text) }
+
 func (a accounts) SetupLink() string { return a.setupLink() }
 
 func (a accounts) Communes() []api.Commune { return communes() }

@@ -130,6 +130,11 @@ func (a *access) url() string {
 	return scheme + "://" + net.JoinHostPort(a.address(), port)
 }
 
+// screenLink begins the session of a screen and opens the wall.
+func (a *access) screenLink(text string) string {
+	return a.url() + "/login?next=%2F%23%2Fwall#kiosk=" + text
+}
+
 // setupLink is what makes the first administrator, empty when there is one.
 func (a *access) setupLink() string {
 	secret := a.users.SetupSecret()

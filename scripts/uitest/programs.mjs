@@ -31,7 +31,7 @@ class Program {
   constructor(name, args) {
     this.output = "";
     this.child = spawn(join(root, "bin", name), args, { stdio: ["ignore", "pipe", "pipe"] });
-    this.ended = new Promise((done) => this.child.on("exit", done));
+    this.ended = new Promise((done) => this.child.on("close", done));
     for (const out of [this.child.stdout, this.child.stderr]) out.on("data", (b) => { this.output = (this.output + b).slice(-20_000); });
   }
 
@@ -78,7 +78,7 @@ class System {
 // Line is the whole line from device to page, for the site of phường Lang Biang - Đà Lạt.
 export class Line extends System {
   static async start() {
-    const line = await Line.folder();
+    const line = await this.folder();
     const [modbus, broker] = [await freePort(), await freePort()];
     const ptys = [1, 2, 3].map((n) => join(line.dir, `ttyBUS${n}`));
     const config = (await readFile(join(root, "configs/demo/edge-lang-biang.yaml"), "utf8"))
@@ -86,12 +86,43 @@ export class Line extends System {
       .replace("127.0.0.1:1884", `127.0.0.1:${broker}`).replace("../../data/demo/ttyBUS2", ptys[1])
       .replace("../../data/demo/lang-biang-01", join(line.dir, "edge"));
     await writeFile(join(line.dir, "edge.yaml"), config);
-    line.hubArgs = ["run", "--config", join(root, "configs/demo/hub.yaml"), "--data-dir", join(line.dir, "hub"),
-      "--http.listen", `127.0.0.1:${line.http}`, "--mqtt.listen", `127.0.0.1:${line.mqtt}`];
+    line.hubArgs = await line.runHub();
     await line.startHub();
     line.others.push(new Program("fieldsim", ["--modbus-tcp", `127.0.0.1:${modbus}`, "--mqtt", `127.0.0.1:${broker}`, ...ptys.flatMap((p) => ["--pty", p])]));
     line.others.push(new Program("langbiang-edge", ["run", "--config", join(line.dir, "edge.yaml")]));
     return line;
+  }
+
+  async runHub() {
+    return ["run", "--config", join(root, "configs/demo/hub.yaml"), "--data-dir", join(this.dir, "hub"),
+      "--http.listen", `127.0.0.1:${this.http}`, "--mqtt.listen", `127.0.0.1:${this.mqtt}`];
+  }
+}
+
+// Guarded is the line as it stands in a centre: people sign in, over HTTPS of the
+// hub's own authority; another vendor's page, of another site, may frame it.
+export class Guarded extends Line {
+  async runHub() {
+    this.url = `https://127.0.0.1:${this.http}`;
+    this.vendor = await freePort();
+    this.config = join(this.dir, "hub.yaml");
+    await writeFile(this.config, `data_dir: ./hub
+http: {listen: 127.0.0.1:${this.http}, tls: on}
+mqtt: {listen: 127.0.0.1:${this.mqtt}}
+sites: ${join(root, "configs/demo/sites.yaml")}
+rules: [${join(root, "configs/demo/rules")}/*.yaml]
+clock: {require_sync: false}
+page: {frames: ["http://localhost:${this.vendor}"]}
+`);
+    return ["run", "--config", this.config];
+  }
+
+  // command runs the hub's program beside the running one, as its operator does.
+  async command(...args) {
+    const p = new Program("langbiang-hub", [...args, "--config", this.config]);
+    const code = await p.ended;
+    if (code !== 0) throw new Error(`langbiang-hub ${args.join(" ")}: exit ${code}: ${p.output}`);
+    return p.output;
   }
 }
 

@@ -42,11 +42,13 @@ async function send(path, body) {
   return problem.detail || answer.statusText;
 }
 
-// Only a path of this host: never to another site after signing in.
+// Only a path of this host: never to another site after signing in. The view that
+// was asked for stands behind the hash, which the browser has kept for itself.
 function onward() {
   const next = new URLSearchParams(location.search).get("next") || "/";
   const url = new URL(next, location.origin);
-  location.replace(url.origin === location.origin ? url.pathname + url.search + url.hash : "/");
+  const view = url.hash || (location.hash.startsWith("#/") ? location.hash : "");
+  location.replace(url.origin === location.origin ? url.pathname + url.search + view : "/");
 }
 
 function submit(form, act) {
