@@ -76,7 +76,7 @@ func runAgent(t *testing.T, dir string, done func(a *Agent) bool) string {
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan error, 1)
 	go func() { ended <- a.Run(ctx) }()
-	testutil.Eventually(t, 20*time.Second, "the agent has done it", func() bool { return done(a) })
+	testutil.Eventually(t, time.Minute, "the agent has done it", func() bool { return done(a) })
 	cancel()
 	if err := <-ended; err != nil {
 		t.Error(err)

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/langbiang/langbiang/pkg/driver/drivertest"
+	"github.com/langbiang/langbiang/pkg/internal/testutil"
 )
 
 // cabinetFolder is an edge.yaml with a rain gauge that answers, one that refuses a
@@ -35,10 +36,31 @@ devices:
 func command(t *testing.T, dir string, args ...string) (code int, out, errs string) {
 	t.Helper()
 	var stdout, stderr bytes.Buffer
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	code = Main(ctx, "test", append(args, "--config", filepath.Join(dir, "edge.yaml")), &stdout, &stderr)
 	return code, stdout.String(), stderr.String()
+}
+
+// commandUntil runs a command that ends with Ctrl-C until enough says so of what it
+// has written, and returns the exit status and that.
+func commandUntil(t *testing.T, dir string, enough func(out string) bool, args ...string) (code int, out string) {
+	t.Helper()
+	var text lockedText
+	ctx, interrupt := context.WithCancel(t.Context())
+	defer interrupt()
+	ended := make(chan int, 1)
+	go func() {
+		ended <- Main(ctx, "test", append(args, "--config", filepath.Join(dir, "edge.yaml")), &text, &text)
+	}()
+	testutil.Eventually(t, time.Minute, strings.Join(args, " ")+" shows what is looked for", func() bool {
+		if len(ended) > 0 {
+			t.Fatalf("%s: exit %d\n%s", strings.Join(args, " "), <-ended, text.String())
+		}
+		return enough(text.String())
+	})
+	interrupt()
+	return <-ended, text.String()
 }
 
 func wantLines(t *testing.T, what, text string, lines ...string) {
@@ -68,14 +90,11 @@ func TestReadWithoutAnAgentAsksTheDevicesThemselves(t *testing.T) {
 		"tank level 1.83 m good", "pit level 0.52 m good", "pit battery - V bad: exception",
 		"gone does not answer: unit 9 does not answer (asked for holding 4, timeout 500ms)",
 		"far does not answer: cannot reach 127.0.0.1:1: connection refused, nothing listens there")
-	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
-	defer cancel()
-	var watched lockedText
-	if code := Main(ctx, "test", []string{"read", "tank", "--watch", "--config", filepath.Join(dir, "edge.yaml")}, &watched, &watched); code != 0 {
-		t.Errorf("watch without an agent: exit %d\n%s", code, watched.String())
+	shown := func(out string) int {
+		return strings.Count(strings.Join(strings.Fields(out), " "), "tank level 1.83 m good")
 	}
-	if n := strings.Count(strings.Join(strings.Fields(watched.String()), " "), "tank level 1.83 m good"); n < 4 {
-		t.Errorf("watched %d values without an agent:\n%s", n, watched.String())
+	if code, out := commandUntil(t, dir, func(out string) bool { return shown(out) >= 4 }, "read", "tank", "--watch"); code != 0 {
+		t.Errorf("watch without an agent: exit %d\n%s", code, out)
 	}
 	if code, out, _ := command(t, dir, "read", "pit", "level"); code != 0 || strings.Contains(out, "battery") || !strings.Contains(out, "0.52") {
 		t.Errorf("one point: exit %d\n%s", code, out)
@@ -122,14 +141,10 @@ func TestARunningAgentIsAskedWithoutDisturbingItsPolls(t *testing.T) {
 		}
 		_, out, _ = command(t, dir, "status", "--json")
 		wantLines(t, "status --json", out, `"edge": "a-01"`, `"quality": "good"`)
-		ctx, cancel := context.WithTimeout(t.Context(), 4*watchEvery)
-		defer cancel()
-		var watched bytes.Buffer
-		if code := Main(ctx, "test", []string{"read", "tank", "--watch", "--config", filepath.Join(dir, "edge.yaml")}, &watched, &watched); code != 0 {
-			t.Errorf("watch: exit %d", code)
-		}
-		if n := strings.Count(strings.Join(strings.Fields(watched.String()), " "), "tank level 1.83 m good"); n < 2 {
-			t.Errorf("watched %d values:\n%s", n, &watched)
+		if code, out := commandUntil(t, dir, func(out string) bool {
+			return strings.Count(strings.Join(strings.Fields(out), " "), "tank level 1.83 m good") >= 2
+		}, "read", "tank", "--watch"); code != 0 {
+			t.Errorf("watch: exit %d\n%s", code, out)
 		}
 		return true
 	})

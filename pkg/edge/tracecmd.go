@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 	"unicode/utf8"
 
@@ -30,34 +31,37 @@ const (
 	maxTrace      = time.Hour
 )
 
-// watchConnection hands every exchange of a driver to show until ctx ends. What a
-// slow onlooker cannot take is left out and counted.
-func watchConnection(ctx context.Context, t driver.Tracer, show func(x *driver.Exchange, missed int) error) error {
-	exchanges := make(chan *driver.Exchange, maxTraced)
-	var mu sync.Mutex
-	missed := 0
-	stop := t.Trace(func(x *driver.Exchange) {
+// watch is what an onlooker of a driver has still to see.
+type watch struct {
+	exchanges chan *driver.Exchange
+	missed    atomic.Int64 // left out since the last one shown
+	end       func()
+}
+
+// watchConnection keeps every exchange of a driver from now on until end is called.
+// What a slow onlooker cannot take is left out and counted.
+func watchConnection(t driver.Tracer) *watch {
+	w := &watch{exchanges: make(chan *driver.Exchange, maxTraced)}
+	w.end = t.Trace(func(x *driver.Exchange) {
 		y := *x
 		y.Sent, y.Got = slices.Clone(x.Sent[:min(len(x.Sent), maxTraceBytes)]), slices.Clone(x.Got[:min(len(x.Got), maxTraceBytes)])
 		select {
-		case exchanges <- &y:
+		case w.exchanges <- &y:
 		default:
-			mu.Lock()
-			missed++
-			mu.Unlock()
+			w.missed.Add(1)
 		}
 	})
-	defer stop()
+	return w
+}
+
+// show hands the exchanges over until ctx ends.
+func (w *watch) show(ctx context.Context, show func(x *driver.Exchange, missed int) error) error {
 	for {
 		select {
 		case <-ctx.Done():
 			return nil
-		case x := <-exchanges:
-			mu.Lock()
-			n := missed
-			missed = 0
-			mu.Unlock()
-			if err := show(x, n); err != nil {
+		case x := <-w.exchanges:
+			if err := show(x, int(w.missed.Swap(0))); err != nil {
 				return err
 			}
 		}
@@ -82,11 +86,13 @@ func (a *Agent) serveTrace(w http.ResponseWriter, r *http.Request) {
 	}
 	ctx, cancel := context.WithTimeout(r.Context(), maxTrace)
 	defer cancel()
+	watched := watchConnection(t)
+	defer watched.end()
 	w.Header().Set("Content-Type", "application/x-ndjson")
 	flusher := http.NewResponseController(w)
 	_ = flusher.Flush() // an onlooker that has gone is met at the next line
 	lines := json.NewEncoder(w)
-	_ = watchConnection(ctx, t, func(x *driver.Exchange, missed int) error {
+	_ = watched.show(ctx, func(x *driver.Exchange, missed int) error {
 		return errors.Join(lines.Encode(traced{*x, missed}), flusher.Flush())
 	})
 }
@@ -162,10 +168,12 @@ func traceDirectly(ctx context.Context, cn *Connection, show func(*driver.Exchan
 	if !ok {
 		return fmt.Errorf("connection %s (%s) cannot be watched", cn.ID, cn.Source.Kind())
 	}
+	watched := watchConnection(t) // before the first exchange: what is refused is not asked again soon
+	defer watched.end()
 	running, stop := context.WithCancel(ctx)
 	var wg sync.WaitGroup
 	wg.Go(func() { _ = drv.Run(running) }) // what it cannot do is seen
-	err = watchConnection(ctx, t, show)
+	err = watched.show(ctx, show)
 	stop()
 	wg.Wait()
 	return err
