@@ -89,9 +89,11 @@ export class Line extends System {
     line.hubArgs = await line.runHub();
     await line.startHub();
     line.others.push(new Program("fieldsim", ["--modbus-tcp", `127.0.0.1:${modbus}`, "--mqtt", `127.0.0.1:${broker}`, ...ptys.flatMap((p) => ["--pty", p])]));
-    line.others.push(new Program("langbiang-edge", ["run", "--config", join(line.dir, "edge.yaml")]));
+    line.startEdge();
     return line;
   }
+
+  startEdge() { this.others.push(this.edge = new Program("langbiang-edge", ["run", "--config", join(this.dir, "edge.yaml")])); }
 
   async runHub() {
     return ["run", "--config", join(root, "configs/demo/hub.yaml"), "--data-dir", join(this.dir, "hub"),

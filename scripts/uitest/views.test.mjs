@@ -95,6 +95,28 @@ test("series are picked, compared, zoomed and exported", async () => {
   await browser.picture("page-series");
 });
 
+test("when an edge did not look is shaded, on its page and beside the readings", async () => {
+  const seen = async () => (await line.get("edges")).items.find((e) => e.id === "lang-biang-01").unobserved;
+  const before = await seen();
+  await line.edge.stop("SIGKILL");
+  const killed = Date.now();
+  await until("it is long enough to be shown to people: 10 s", () => Date.now() - killed > 11_000);
+  line.startEdge();
+  const blind = (await until("the hub knows that nobody looked", async () => {
+    const list = await seen();
+    return list.length > before.length && list.at(-1).to ? list : null;
+  })).at(-1);
+  const [from, to] = [Date.parse(blind.from), Date.parse(blind.to)];
+  assert.ok(to > from, `${blind.from} to ${blind.to}`);
+  const page = await browser.open("#/edge/lang-biang-01");
+  await page.locator(".panel", { hasText: "Không quan sát" }).locator("li").first().waitFor();
+  await page.goto(`${line.url}/#/series?s=lang-biang-01/air-01/pm2_5&from=${from - 60_000}&to=${to + 60_000}`);
+  await page.locator(".plot .key", { hasText: "không quan sát" }).waitFor();
+  await page.goto(`${line.url}/#/series?s=lang-biang-01/air-01/pm2_5&from=${from - 120_000}&to=${from - 60_000}`);
+  await page.locator(".plot").or(page.getByText("Không có số đo")).first().waitFor();
+  await until("what lies elsewhere is not", async () => (await page.locator(".plot .key", { hasText: "không quan sát" }).count()) === 0);
+});
+
 test("rules say what they match; other limits are tried on the past", async () => {
   const page = await browser.open("#/rules");
   await page.locator("tr", { hasText: "stream-level" }).getByText("không khớp chuỗi nào").waitFor();

@@ -1,7 +1,7 @@
 // Readings of the past, by the hub's PromQL endpoints. A short time is read
 // reading by reading; a long one as mean, least and greatest of each step.
 import { get } from "./api";
-import type { Series } from "./types";
+import type { Edge, Series } from "./types";
 
 export interface Key { edge: string; device: string; point: string; quantity: string }
 export interface Shade { kind: "episode" | "gap" | "late" | "bad" | "unobserved"; from: number; to: number; text?: string }
@@ -92,6 +92,13 @@ function badTimes(changes: [number, number][], from: number, to: number): Shade[
     if (q >> 6 >= 2 && end > from && at < to) out.push({ kind: "bad", from: Math.max(from, at), to: Math.min(to, end) });
   });
   return out;
+}
+
+// unseen are the times of an edge without readings. Of a gap the hub knows where it
+// begins; that nobody looked there says until when.
+export function unseen(edge: Edge | undefined): Shade[] {
+  const lost = new Set(edge?.gaps.map((g) => g.from));
+  return (edge?.unobserved ?? []).flatMap((g) => (g.from && g.to ? [{ kind: lost.has(g.from) ? "gap" as const : "unobserved" as const, from: Date.parse(g.from), to: Date.parse(g.to) }] : []));
 }
 
 export const keyOf = (s: Series): Key => ({ edge: s.edge, device: s.device, point: s.point, quantity: s.quantity });

@@ -33,6 +33,8 @@ export interface Alert {
   point: string;
   quantity: string;
   labels: Record<string, string> | null;
+  procedure: string;
+  links: Record<string, string> | null;
   value: number;
   peak: number;
   limit: number;

@@ -10,7 +10,7 @@ import { Badge, Chip, Empty, Loading, place, siteName, title } from "../parts/ba
 import { type LimitLine, Plot, plotWidth } from "../parts/plot";
 import { useCourses } from "../parts/courses";
 import { edges, rules, sites } from "../poll";
-import type { Shade } from "../readings";
+import { unseen, type Shade } from "../readings";
 import { path, route } from "../router";
 import { mayAct } from "../session";
 import { current, known, put, version } from "../store";
@@ -93,13 +93,9 @@ function Courses({ a, rule }: { a: Alert; rule: Rule | undefined }) {
   const main = useCourses(a.point ? [key] : [], span, plotWidth.value);
   const around = useCourses(near ? others.map((s) => ({ edge: s.edge, device: s.device, point: s.point, quantity: s.quantity })) : [], span, plotWidth.value);
   const edge = edges.value.value?.find((e) => e.id === a.edge);
-  // Of a gap the hub knows where it begins; that nobody looked there says until when.
-  const lost = new Set(edge?.gaps.map((g) => g.from));
-  const unseen: Shade[] = (edge?.unobserved ?? []).filter((g) => g.from && g.to)
-    .map((g) => ({ kind: lost.has(g.from) ? "gap" : "unobserved", from: Date.parse(g.from!), to: Date.parse(g.to!) }));
   const shades: Shade[] = [
     { kind: "episode", from: Date.parse(a.start), to: a.end ? Date.parse(a.end) : span[1] },
-    ...unseen, ...(main.courses?.[0]?.bad ?? []),
+    ...unseen(edge), ...(main.courses?.[0]?.bad ?? []),
   ];
   const seen = shades.filter((s) => s.to >= span[0] && s.from <= span[1]);
   const u = own?.unit ?? a.unit;
@@ -178,7 +174,8 @@ function Notices({ a }: { a: Alert }) {
 const safe = (u: string) => /^https?:\/\//i.test(u);
 
 function Links({ a, rule }: { a: Alert; rule: Rule | undefined }) {
-  const list = Object.entries(rule?.links ?? {}).filter(([, u]) => safe(u));
+  // As the rule was when it raised the alert, whatever has become of it since.
+  const list = Object.entries({ ...a.links, ...(a.procedure ? { procedure: a.procedure } : {}) }).filter(([, u]) => safe(u));
   const page = a.labels?.page;
   const names: Record<string, string> = { procedure: t("procedure"), camera: t("camera") };
   const [here, setHere] = useState<Series[]>([]);

@@ -6,8 +6,8 @@ import { useKeys } from "../keys";
 import { useCourses } from "../parts/courses";
 import { Empty, Field, Loading, siteName } from "../parts/basics";
 import { Plot, plotWidth, resolution } from "../parts/plot";
-import { series, sites } from "../poll";
-import { keyOf } from "../readings";
+import { edges, series, sites } from "../poll";
+import { keyOf, unseen } from "../readings";
 import { go, path, route } from "../router";
 import type { Series } from "../types";
 
@@ -68,6 +68,7 @@ export function Explorer() {
 }
 
 function Plots({ picked, span, onZoom, onOut }: { picked: Series[]; span: [number, number]; onZoom: (f: number, to: number) => void; onOut: () => void }) {
+  const known = edges.use();
   const got = useCourses(picked.map(keyOf), span, plotWidth.value);
   // While more is being read, what was there before stays.
   const there = picked.filter((s) => got.of.has(idOf(s)));
@@ -88,7 +89,10 @@ function Plots({ picked, span, onZoom, onOut }: { picked: Series[]; span: [numbe
       <div class="progress" role="progressbar" aria-label={t("loading")} aria-valuemin={0} aria-valuemax={picked.length} aria-valuenow={got.done} style={{ visibility: got.busy ? "visible" : "hidden" }}><i style={{ width: `${(100 * got.done) / picked.length}%` }} /></div>
       {!there.length ? <Loading /> : [...new Set(there.map((s) => s.unit))].map((u) => {
         const lines = there.flatMap((s) => (s.unit === u ? [{ name: `${text(s.label) || s.quantity} · ${siteName(s.site)} · ${s.device}${s.point === s.quantity ? "" : ` · ${s.point}`}`, unit: u, decimals: s.decimals, course: got.of.get(idOf(s))!, color: swatch(s) }] : []));
-        return <Plot key={u} label={unit(u) || t("nav").series} from={span[0]} to={span[1]} lines={lines} shades={lines.length === 1 ? lines[0]!.course.bad : []} height={280} onZoom={onZoom} onOut={onOut} />;
+        // Of one edge, when it did not look; of one series, when it was bad, too.
+        const at = [...new Set(there.filter((s) => s.unit === u).map((s) => s.edge))];
+        const blind = at.length === 1 ? unseen(known?.find((e) => e.id === at[0])).filter((s) => s.to >= span[0] && s.from <= span[1]) : [];
+        return <Plot key={u} label={unit(u) || t("nav").series} from={span[0]} to={span[1]} lines={lines} shades={lines.length === 1 ? [...blind, ...lines[0]!.course.bad] : blind} height={280} onZoom={onZoom} onOut={onOut} />;
       })}
       <div class="tools">
         <span class="soft">{t("resolution")}: {resolution(there[0] && got.of.get(idOf(there[0])))}. {t("zoomHint")}</span>
