@@ -41,6 +41,14 @@ class Program {
   }
 }
 
+// command runs a command to its end and returns what it printed.
+export async function command(name, args) {
+  const p = new Program(name, args);
+  const status = await p.ended;
+  if (status !== 0) throw new Error(`${name} ${args.join(" ")}: exit status ${status}\n${p.output}`);
+  return p.output;
+}
+
 // System is a hub with what sends to it.
 class System {
   static async folder() {
@@ -85,7 +93,8 @@ export class Line extends System {
       .replace("127.0.0.1:1883", `127.0.0.1:${line.mqtt}`).replace("127.0.0.1:5020", `127.0.0.1:${modbus}`)
       .replace("127.0.0.1:1884", `127.0.0.1:${broker}`).replace("../../data/demo/ttyBUS2", ptys[1])
       .replace("../../data/demo/lang-biang-01", join(line.dir, "edge"));
-    await writeFile(join(line.dir, "edge.yaml"), config);
+    line.edge = join(line.dir, "edge.yaml");
+    await writeFile(line.edge, config);
     line.hubArgs = await line.runHub();
     await line.startHub();
     line.others.push(new Program("fieldsim", ["--modbus-tcp", `127.0.0.1:${modbus}`, "--mqtt", `127.0.0.1:${broker}`, ...ptys.flatMap((p) => ["--pty", p])]));
@@ -93,7 +102,7 @@ export class Line extends System {
     return line;
   }
 
-  startEdge() { this.others.push(this.edge = new Program("langbiang-edge", ["run", "--config", join(this.dir, "edge.yaml")])); }
+  startEdge() { this.others.push(this.edge = new Program("langbiang-edge", ["run", "--config", this.edge])); }
 
   async runHub() {
     return ["run", "--config", join(root, "configs/demo/hub.yaml"), "--data-dir", join(this.dir, "hub"),
@@ -120,12 +129,7 @@ page: {frames: ["http://localhost:${this.vendor}"]}
   }
 
   // command runs the hub's program beside the running one, as its operator does.
-  async command(...args) {
-    const p = new Program("langbiang-hub", [...args, "--config", this.config]);
-    const code = await p.ended;
-    if (code !== 0) throw new Error(`langbiang-hub ${args.join(" ")}: exit ${code}: ${p.output}`);
-    return p.output;
-  }
+  command(...args) { return command("langbiang-hub", [...args, "--config", this.config]); }
 }
 
 // Empty is a hub that nobody has told anything.

@@ -3,7 +3,7 @@ import assert from "node:assert/strict";
 import { readFile } from "node:fs/promises";
 import { after, afterEach, before, test } from "node:test";
 import { Browser, texts } from "./browser.mjs";
-import { Empty, Line, until } from "./programs.mjs";
+import { Empty, Line, command, until } from "./programs.mjs";
 
 let line, browser;
 
@@ -184,6 +184,30 @@ test("who has signed in acts under that name; who may only look finds nothing to
   await page.unroute("**/api/v1/session");
   await page.route("**/api/v1/alerts/counts", (r) => r.fulfill({ status: 401, json: { title: "sign in first" } }));
   await page.waitForURL(/\/login\?next=%2F/); // a session that is over
+});
+
+test("the gateway's own page lets in who has the code, and shows what the gateway knows", async () => {
+  const said = await command("langbiang-edge", ["page", "open", "--config", line.edge, "--listen", "127.0.0.1:0"]);
+  const other = await Browser.start(said.match(/http:\S+[0-9]/)[0]);
+  try {
+    await browser.open("icon.svg"); // for afterEach
+    const page = await other.open("", { viewport: { width: 390, height: 844 } });
+    const code = page.getByLabel("Mã đã in trên gateway");
+    await code.fill("0000 0000");
+    await page.getByRole("button", { name: "Vào" }).click();
+    await page.getByText("Sai mã, hoặc mã đã dùng").waitFor();
+    await other.picture("edge-page-code", { clip: { x: 0, y: 0, width: 390, height: 290 } });
+    await code.fill(said.match(/\d{4} \d{4}/)[0]);
+    await page.getByRole("button", { name: "Vào" }).click();
+    const down = page.locator("section.bad", { hasText: "bridge" });
+    await down.waitFor(); // it does not answer from time to time
+    assert.match(await down.textContent(), /lane_1_counthỏng: không trả lời/);
+    await other.accessible("the gateway's page");
+    await other.picture("edge-page", { fullPage: true, clip: { x: 0, y: 0, width: 390, height: 1280 } });
+    await other.close();
+  } finally {
+    await other.stop();
+  }
 });
 
 test("an empty system tells the next step", async () => {

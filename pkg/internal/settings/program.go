@@ -1,6 +1,7 @@
 package settings
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -8,6 +9,7 @@ import (
 	"os"
 	"os/signal"
 	"runtime"
+	"strings"
 	"syscall"
 
 	"github.com/spf13/cobra"
@@ -106,6 +108,10 @@ func (p *Program[P]) command(c *Command[P], call *Call, ran *bool) *cobra.Comman
 			p.Flags(cmd.Flags())
 		}
 		o, err := Register(cmd.Flags(), p.Defaults)
+		if c.Use != "run" { // the help of a command shows what is its own
+			o.Hide(cmd.Flags())
+			cmd.Long = strings.TrimSpace(cmp.Or(cmd.Long, cmd.Short) + "\n\nSettings of the file can be given as flags, too: "+p.Name+" run --help lists them.")
+		}
 		cmd.RunE = func(cmd *cobra.Command, args []string) error {
 			if err != nil {
 				return err

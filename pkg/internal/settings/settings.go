@@ -51,6 +51,14 @@ func Register(flags *pflag.FlagSet, cfg any) (*Overrides, error) {
 	return o, errors.Join(errs...)
 }
 
+// Hide keeps the flags of the settings out of a command's help; they are taken all
+// the same.
+func (o *Overrides) Hide(flags *pflag.FlagSet) {
+	for _, key := range o.keys {
+		flags.Lookup(strings.ReplaceAll(key, "_", "-")).Hidden = true
+	}
+}
+
 // Apply sets the fields of cfg, a pointer to the struct that was registered,
 // that a flag or a variable names. A value that does not fit is an error which
 // says where it came from.

@@ -58,7 +58,7 @@ export const en: Words = {
     offline: "offline", silent: "silent", non_finite: "not a number", maintenance: "maintenance", warm_up: "warming up", clock: "time is estimated", configuration: "configuration", unknown: "unknown",
   },
   advice: {
-    no_answer: "Check the device's power and its RS-485 or network cable, then the address (unit) in edge.yaml.", unreachable: "Check the cable, the serial port or the IP address; ping it from the gateway.", exception: "The device refuses a register: check profile and firmware revision (langbiang-edge probe).",
+    no_answer: "Check the device's power and its RS-485 or network cable, then the address (unit) in edge.yaml.", unreachable: "Check the cable, the serial port or the IP address; ping it from the gateway.", exception: "The device refuses a register: check profile and firmware revision (langbiang-edge why).",
     bad_frame: "Noise or a wrong baud rate: check termination, shielding and speed.", malformed: "The MQTT payload is not as the profile says: check profile and firmware.", missing: "The device no longer sends this field: check firmware and profile.", offline: "The device says it is offline: check power and Wi-Fi.",
     silent: "No message for too long: check power, network and the MQTT topic.", configuration: "Mend edge.yaml or the profile; run langbiang-edge check.", maintenance: "Under maintenance: nothing to do.", out_of_range: "An impossible value: check the sensor.", invalid: "The device itself calls the value invalid: check the sensor.", warm_up: "Wait until the device is warm.",
   },

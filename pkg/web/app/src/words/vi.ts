@@ -61,7 +61,7 @@ export const vi = {
     offline: "ngoại tuyến", silent: "im lặng", non_finite: "không phải số", maintenance: "bảo trì", warm_up: "đang khởi động", clock: "giờ ước lượng", configuration: "cấu hình sai", unknown: "chưa rõ",
   } as Record<string, string>,
   advice: {
-    no_answer: "Kiểm tra nguồn điện và dây RS-485 hoặc mạng của thiết bị, rồi địa chỉ (unit) trong edge.yaml.", unreachable: "Kiểm tra cáp, cổng nối tiếp hoặc địa chỉ IP; thử ping từ bộ thu.", exception: "Thiết bị từ chối thanh ghi: kiểm tra mẫu và bản firmware có đúng không (langbiang-edge probe).",
+    no_answer: "Kiểm tra nguồn điện và dây RS-485 hoặc mạng của thiết bị, rồi địa chỉ (unit) trong edge.yaml.", unreachable: "Kiểm tra cáp, cổng nối tiếp hoặc địa chỉ IP; thử ping từ bộ thu.", exception: "Thiết bị từ chối thanh ghi: kiểm tra mẫu và bản firmware có đúng không (langbiang-edge why).",
     bad_frame: "Nhiễu hoặc sai tốc độ baud: kiểm tra điện trở đầu cuối, dây chống nhiễu và tốc độ.", malformed: "Nội dung MQTT không đúng mẫu: kiểm tra mẫu thiết bị và firmware.", missing: "Thiết bị không gửi trường này nữa: kiểm tra firmware và mẫu.", offline: "Thiết bị báo ngoại tuyến: kiểm tra nguồn và Wi-Fi.",
     silent: "Quá lâu không có bản tin: kiểm tra nguồn, mạng và chủ đề MQTT.", configuration: "Sửa edge.yaml hoặc mẫu thiết bị; chạy langbiang-edge check.", maintenance: "Đang bảo trì, không cần làm gì.", out_of_range: "Số đo vô lý: kiểm tra cảm biến.", invalid: "Thiết bị tự báo số đo không hợp lệ: kiểm tra cảm biến.", warm_up: "Chờ thiết bị khởi động xong.",
   } as Record<string, string>,
