@@ -110,7 +110,7 @@ func (p *Program[P]) command(c *Command[P], call *Call, ran *bool) *cobra.Comman
 		o, err := Register(cmd.Flags(), p.Defaults)
 		if c.Use != "run" { // the help of a command shows what is its own
 			o.Hide(cmd.Flags())
-			cmd.Long = strings.TrimSpace(cmp.Or(cmd.Long, cmd.Short) + "\n\nSettings of the file can be given as flags, too: "+p.Name+" run --help lists them.")
+			cmd.Long = strings.TrimSpace(cmp.Or(cmd.Long, cmd.Short) + "\n\nSettings of the file can be given as flags, too: " + p.Name + " run --help lists them.")
 		}
 		cmd.RunE = func(cmd *cobra.Command, args []string) error {
 			if err != nil {
