@@ -267,7 +267,8 @@ func FuzzDecoders(f *testing.F) {
 				t.Fatal("meta values do not come back")
 			}
 		}
-		_ = checkFormat(v)
+		_ = checkFormat(v, nil)
+		_ = checkFormat(v, k)
 		_ = leafPage(v, func(uint32, []byte, []byte) error { return nil })
 	})
 }

@@ -29,6 +29,7 @@
 // but for keys:
 //
 //	about        format   "langbiang-buffer" | version u32
+//	             format-check  crc32c of it
 //	             header   id u64 | last position before | crc32c
 //	             state    safe | first | last | frames u64 | oldest | newest time | crc32c
 //	epochs       ord u32 BE            -> tag [16] | position before | flags u8 | crc32c

@@ -1,6 +1,7 @@
 package buffer
 
 import (
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"os"
@@ -361,24 +362,63 @@ func TestMetaValuesAreDurable(t *testing.T) {
 	}
 }
 
-func TestNewerSegmentIsRefusedAndLeftAlone(t *testing.T) {
-	dir := t.TempDir()
-	l := open(t, dir, Options{})
-	must(t, l.Begin(tagOf(1)))
-	must(t, l.Close())
-	db, err := bolt.Open(segmentFiles(t, dir)[0], 0o600, nil)
+// reformat puts other values into a segment's file.
+func reformat(t *testing.T, path string, format, check []byte) {
+	t.Helper()
+	db, err := bolt.Open(path, 0o600, nil)
 	must(t, err)
 	must(t, db.Update(func(tx *bolt.Tx) error {
-		v := binary.LittleEndian.AppendUint32([]byte(formatMagic), formatVersion+1)
-		return tx.Bucket(bucketAbout).Put(keyFormat, append(v, "whatever follows"...))
+		b := tx.Bucket(bucketAbout)
+		if check == nil {
+			must(t, b.Delete(keyCheck))
+		} else {
+			must(t, b.Put(keyCheck, check))
+		}
+		return b.Put(keyFormat, format)
 	}))
 	must(t, db.Close())
-	_, err = Open(dir, Options{})
-	if !errors.Is(err, ErrVersion) || !strings.Contains(err.Error(), "format 2") {
-		t.Fatalf("a newer segment: %v", err)
-	}
-	if len(segmentFiles(t, dir)) != 1 {
-		t.Fatal("the newer segment was touched")
+}
+
+func TestANewerSegmentIsRefusedAndLeftAloneAndADamagedVersionIsDamage(t *testing.T) {
+	newer := append(binary.LittleEndian.AppendUint32([]byte(formatMagic), formatVersion+1), "whatever follows"...)
+	flipped := formatValue()
+	flipped[len(flipped)-4] ^= 4
+	for name, c := range map[string]struct {
+		format, check []byte
+		newer         bool
+		corrupt       int
+	}{
+		"newer":                               {newer, formatCheck(newer), true, 0},
+		"a bit of the version":                {flipped, formatCheck(formatValue()), false, 1},
+		"a bit of the checksum":               {formatValue(), formatCheck(newer), false, 1},
+		"of a program that wrote no checksum": {formatValue(), nil, false, 0},
+		"of such a one, with a flipped bit":   {flipped, nil, false, 1},
+	} {
+		t.Run(name, func(t *testing.T) {
+			dir := t.TempDir()
+			l := open(t, dir, Options{})
+			must(t, l.Begin(tagOf(1)))
+			appendN(t, l, 1, 1, 5, 300)
+			must(t, l.Close())
+			reformat(t, segmentFiles(t, dir)[0], c.format, c.check)
+			before, err := os.ReadFile(segmentFiles(t, dir)[0])
+			must(t, err)
+			l, err = Open(dir, Options{})
+			if c.newer {
+				if !errors.Is(err, ErrVersion) || !strings.Contains(err.Error(), "format 2, this one knows up to 1") || !strings.Contains(err.Error(), "seg-0000000000.db") {
+					t.Fatalf("a newer segment: %v", err)
+				}
+				if after, err := os.ReadFile(segmentFiles(t, dir)[0]); err != nil || !bytes.Equal(before, after) {
+					t.Fatalf("the newer segment was touched: %v", err)
+				}
+				return
+			}
+			must(t, err)
+			defer func() { must(t, l.Close()) }()
+			if n := len(readAll(t, l, Pos{}, 300).pos); n != 5 || l.Stats().Corrupt != c.corrupt {
+				t.Fatalf("%d of 5 frames, %d corrupt files, want %d", n, l.Stats().Corrupt, c.corrupt)
+			}
+		})
 	}
 }
 

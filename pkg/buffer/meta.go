@@ -38,7 +38,7 @@ func decodeMeta(b []byte) (map[string][]byte, error) {
 	}
 	le := binary.LittleEndian
 	if v := le.Uint16(b[6:]); v > formatVersion {
-		return nil, fmt.Errorf("%w (format %d, this one knows %d)", ErrVersion, v, formatVersion)
+		return nil, fmt.Errorf("%w (format %d, this one knows up to %d)", ErrVersion, v, formatVersion)
 	} else if v == 0 {
 		return nil, corruptf("format version 0")
 	}

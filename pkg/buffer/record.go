@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"hash/crc32"
+	"slices"
 )
 
 // formatVersion is the version of segment files and of the meta file.
@@ -20,6 +21,7 @@ var (
 	bucketFrames      = []byte("frames")
 
 	keyFormat = []byte("format")
+	keyCheck  = []byte("format-check") // sorts next
 	keyHeader = []byte("header")
 	keyState  = []byte("state")
 )
@@ -234,20 +236,31 @@ func parseState(v []byte) (state, error) {
 	}}, nil
 }
 
-// The format value is the magic followed by the version, u32 LE, in every
-// version of this program.
+// The format value is the magic followed by the version, u32 LE, in every version of
+// this program. Beside it stands its checksum, crc32c over key and value, u32 LE: so a
+// newer version is told from a damaged one. The first programs wrote none; they knew
+// version 1 alone.
 func formatValue() []byte {
 	return binary.LittleEndian.AppendUint32([]byte(formatMagic), formatVersion)
 }
 
-func checkFormat(v []byte) error {
+func formatCheck(v []byte) []byte { return sealValue(keyFormat, slices.Clone(v))[len(v):] }
+
+// checkFormat judges a format value; check is its checksum, nil when there is none.
+func checkFormat(v, check []byte) error {
 	magic, ok := bytes.CutPrefix(v, []byte(formatMagic))
 	if !ok || len(magic) < 4 {
 		return corruptf("not a segment of the log")
 	}
-	if n := binary.LittleEndian.Uint32(magic); n > formatVersion {
-		return fmt.Errorf("%w (format %d, this one knows %d)", ErrVersion, n, formatVersion)
-	} else if n == 0 || len(magic) != 4 {
+	if check != nil && !bytes.Equal(check, formatCheck(v)) {
+		return corruptf("format version: wrong checksum")
+	}
+	switch n := binary.LittleEndian.Uint32(magic); {
+	case n > formatVersion && check == nil:
+		return corruptf("format version %d without a checksum", n)
+	case n > formatVersion:
+		return fmt.Errorf("%w (format %d, this one knows up to %d)", ErrVersion, n, formatVersion)
+	case n == 0 || len(magic) != 4:
 		return corruptf("format version %d", n)
 	}
 	return nil

@@ -174,18 +174,31 @@ func inspectFile(r io.ReaderAt, size int64, name string, framesToo bool, tags fu
 	if !framesToo {
 		only = bucketAbout
 	}
-	formatSeen, headerSeen, stateSeen := false, false, false
+	var format []byte // nil until it was met
+	formatKnown, headerSeen, stateSeen := false, false, false
 	var err error
 	c.size, err = walkFile(r, size, only, func(bucket, k, v []byte) (err error) {
-		if !bytes.Equal(bucket, bucketAbout) && !formatSeen {
+		about := bytes.Equal(bucket, bucketAbout)
+		switch {
+		case formatKnown:
+		case about && bytes.Equal(k, keyFormat):
+			format = bytes.Clone(v)
+			return nil
+		case format == nil:
 			return corruptf("no format version")
+		default: // what follows is read only when it is of a version that we know
+			var check []byte
+			if about && bytes.Equal(k, keyCheck) {
+				check = v
+			}
+			if err := checkFormat(format, check); err != nil {
+				return err
+			}
+			formatKnown = true
 		}
 		switch {
-		case bytes.Equal(bucket, bucketAbout):
+		case about:
 			switch {
-			case bytes.Equal(k, keyFormat):
-				formatSeen = true
-				return checkFormat(v)
 			case bytes.Equal(k, keyHeader):
 				headerSeen = true
 				c.header, err = parseHeader(v)
@@ -231,7 +244,7 @@ func inspectFile(r io.ReaderAt, size int64, name string, framesToo bool, tags fu
 		}
 		return err
 	})
-	if err == nil && !(formatSeen && headerSeen && stateSeen) {
+	if err == nil && !(formatKnown && headerSeen && stateSeen) {
 		err = corruptf("the segment does not say what it is")
 	}
 	if err == nil && framesToo {
@@ -271,7 +284,7 @@ func (l *Log) createSegment(h header, st state, epochs []epoch) (*segment, error
 			if err != nil {
 				return err
 			}
-			for _, kv := range [][2][]byte{{keyFormat, formatValue()}, {keyHeader, h.encode()}, {keyState, st.encode()}} {
+			for _, kv := range [][2][]byte{{keyFormat, formatValue()}, {keyCheck, formatCheck(formatValue())}, {keyHeader, h.encode()}, {keyState, st.encode()}} {
 				if err := about.Put(kv[0], kv[1]); err != nil {
 					return err
 				}

@@ -81,7 +81,12 @@ type progress struct {
 	working map[int64]bool // of these, those that are being computed
 }
 
-// state is the file, version 1.
+// ErrVersion says that the file was written by a newer program.
+var ErrVersion = errors.New("written by a newer langbiang-hub")
+
+const stateVersion = 1
+
+// state is the file.
 type state struct {
 	Version int                  `json:"version"`
 	Edges   map[string]edgeState `json:"edges"`
@@ -112,9 +117,9 @@ func Open(o Options) (*Deriver, error) {
 		return nil, fmt.Errorf("derived series: %w", err)
 	}
 	var s state
-	if err := json.Unmarshal(data, &s); err != nil || s.Version > 1 {
+	if err := json.Unmarshal(data, &s); err != nil || s.Version > stateVersion {
 		if err == nil {
-			return nil, fmt.Errorf("derived series: %s was written by a newer version of this program", o.StateFile)
+			return nil, fmt.Errorf("derived series: %s: %w (format %d, this one knows up to %d)", o.StateFile, ErrVersion, s.Version, stateVersion)
 		}
 		o.Logger.Error("what is due of derived series cannot be read: the last days are computed anew", "file", o.StateFile, "err", err)
 		return d, nil
@@ -176,7 +181,7 @@ func (d *Deriver) Save() error {
 		d.mu.Unlock()
 		return nil
 	}
-	s := state{Version: 1, Edges: map[string]edgeState{}}
+	s := state{Version: stateVersion, Edges: map[string]edgeState{}}
 	for id, p := range d.edges {
 		if !p.known && len(p.late) == 0 {
 			continue

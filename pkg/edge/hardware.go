@@ -15,9 +15,6 @@ import (
 // hardwareKey is where the hardware of devices stands in the log's small values.
 const hardwareKey = "hardware"
 
-// hardwareVersion is the version of what stands there.
-const hardwareVersion = 1
-
 // piece is one piece of hardware that a device has been.
 type piece struct {
 	Serial string `json:"serial"`
@@ -40,7 +37,7 @@ type hardware struct {
 }
 
 type storedHardware struct {
-	Version int                `json:"version"`
+	Version int                `json:"version"` // 1; older agents want to see it
 	Devices map[string][]piece `json:"devices"`
 }
 
@@ -54,8 +51,6 @@ func newHardware(store smallValues, logger *slog.Logger) *hardware {
 	switch err := json.Unmarshal(data, &s); {
 	case err != nil:
 		logger.Error("which hardware the devices have been cannot be read; it is noted anew from now on", "err", err)
-	case s.Version != hardwareVersion:
-		logger.Error("which hardware the devices have been was noted by a newer agent and is not shown", "version", s.Version)
 	default:
 		h.pieces = s.Devices
 		if h.pieces == nil {
@@ -85,7 +80,7 @@ func (h *hardware) note(device string, p piece) error {
 }
 
 func (h *hardware) save() error {
-	data, err := json.Marshal(storedHardware{hardwareVersion, h.pieces})
+	data, err := json.Marshal(storedHardware{1, h.pieces})
 	if err != nil {
 		return err
 	}

@@ -10,6 +10,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/langbiang/langbiang/pkg/driver/drivertest"
+	"github.com/langbiang/langbiang/pkg/internal/settings"
 	"github.com/langbiang/langbiang/pkg/telemetry"
 )
 
@@ -127,8 +128,25 @@ func TestAReplacementBeforeTheTimeIsKnownGetsItsDateAfterwards(t *testing.T) {
 	if got := h.of("rain"); len(got) != telemetry.MaxHardware || got[telemetry.MaxHardware-1].Serial != "31" {
 		t.Errorf("%d pieces, the last one %+v", len(got), got[len(got)-1])
 	}
-	store[hardwareKey] = []byte(`{"version":9,"devices":{"rain":[{"serial":"future"}]}}`)
-	if got := newHardware(store, h.logger).of("rain"); len(got) != 0 {
-		t.Errorf("of a newer agent: %+v", got)
+}
+
+func TestWhatANewerAgentKeepsIsRefusedByNameAndLeftAlone(t *testing.T) {
+	store := values{}
+	if err := checkState(store); err != nil || len(store) != 1 {
+		t.Fatalf("of the first agents, which noted no version: %v %v", err, store)
+	}
+	if err := checkState(store); err != nil {
+		t.Error(err)
+	}
+	store[stateKey] = []byte{2, 0, 0, 0}
+	dir := t.TempDir()
+	if err := settings.NoteUse(dir, program, "v9.1.0"); err != nil {
+		t.Fatal(err)
+	}
+	err := newer(checkState(store), dir)
+	want := "small values: written by a newer version of this program (format 2, this one knows up to 1); nothing was changed. Install langbiang-edge v9.1.0 or a newer one; to go back to this version, move " +
+		dir + "/log away: readings in it that the hub has not got wait there for a newer agent: docs/upgrade.md"
+	if err == nil || err.Error() != want || store[stateKey][0] != 2 {
+		t.Errorf("%v", err)
 	}
 }

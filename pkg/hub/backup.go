@@ -57,7 +57,7 @@ func (b *backups) Backup(ctx context.Context, dir string, tell func(api.BackupPr
 	start := time.Now()
 	c := &copier{to: dir}
 	m := &manifest{
-		Version: manifestVersion, Created: start.UTC(), Hub: b.version, Ledger: ledger.FormatVersion,
+		Version: manifestVersion, Created: start.UTC(), Hub: b.version, Ledger: ledger.FormatVersion, Formats: formats,
 		Store: b.hub.plan.Config.Store.Kind, Generation: b.hub.ledger.Generation(),
 	}
 	tell(api.BackupProgress{Step: ledgerDir})

@@ -165,6 +165,9 @@ func Open(plan *Plan, version string, logger *slog.Logger) (h *Hub, err error) {
 	if err := h.openDeliveries(); err != nil {
 		return h, err
 	}
+	if err := settings.NoteUse(cfg.DataDir, program, version); err != nil {
+		logger.Warn("which program uses the data folder cannot be noted", "err", err)
+	}
 	return h, h.serve(version)
 }
 

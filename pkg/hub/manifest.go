@@ -16,6 +16,8 @@ import (
 	"time"
 
 	"github.com/langbiang/langbiang/pkg/ledger"
+	"github.com/langbiang/langbiang/pkg/tsdb/local"
+	"github.com/langbiang/langbiang/pkg/tsdb/texts"
 )
 
 const (
@@ -28,13 +30,17 @@ const (
 type manifest struct {
 	Version    int            `json:"version"`
 	Created    time.Time      `json:"created"`
-	Hub        string         `json:"hub"`    // version of the program
-	Ledger     int            `json:"ledger"` // format of the ledger
-	Store      string         `json:"store"`  // local, or influx: then the readings are not in here
+	Hub        string         `json:"hub"`     // version of the program
+	Ledger     int            `json:"ledger"`  // format of the ledger
+	Formats    map[string]int `json:"formats"` // of the other parts
+	Store      string         `json:"store"`   // local, or influx: then the readings are not in here
 	Generation string         `json:"generation"`
 	Sequence   uint64         `json:"sequence"` // newest entry of the alert log
 	Files      []manifestFile `json:"files"`
 }
+
+// formats are those that this program knows, of the parts that have one of their own.
+var formats = map[string]int{storeDir: local.FormatVersion, textsDir: texts.FormatVersion}
 
 type manifestFile struct {
 	Path   string `json:"path"` // with slashes
@@ -62,8 +68,12 @@ func readManifest(dir string) (*manifest, error) {
 	if err := json.Unmarshal(b, &m); err != nil {
 		return nil, fmt.Errorf("%s: %w", filepath.Join(dir, manifestName), err)
 	}
-	if m.Version > manifestVersion || m.Ledger > ledger.FormatVersion {
-		return nil, fmt.Errorf("%s was made by langbiang-hub %s, which is newer than this program; run that version or a newer one", dir, m.Hub)
+	newer := m.Version > manifestVersion || m.Ledger > ledger.FormatVersion
+	for part, version := range formats {
+		newer = newer || m.Formats[part] > version
+	}
+	if newer {
+		return nil, fmt.Errorf("%s was made by langbiang-hub %s, which is newer than this program; install that version or a newer one, or take an older backup", dir, m.Hub)
 	}
 	for _, f := range m.Files {
 		if !filepath.IsLocal(filepath.FromSlash(f.Path)) {

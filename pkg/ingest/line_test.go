@@ -1,7 +1,9 @@
 package ingest
 
 import (
+	"errors"
 	"reflect"
+	"strings"
 	"testing"
 
 	"github.com/langbiang/langbiang/pkg/wire"
@@ -122,8 +124,12 @@ func TestStateSurvives(t *testing.T) {
 	}
 	b := d.encode(nil)
 	b[0] = 2
-	if err := got.decode(b); err == nil {
-		t.Error("a newer version was read")
+	if err := got.decode(b); !errors.Is(err, errState) {
+		t.Errorf("a damaged version was read: %v", err)
+	}
+	b[0] = refusedVersion + 1
+	if err := got.decode(b); !errors.Is(err, ErrVersion) || !strings.Contains(err.Error(), "(format 3, this one knows up to 2)") {
+		t.Errorf("a newer version: %v", err)
 	}
 }
 

@@ -49,7 +49,10 @@ const maxClaim = 128
 // noQuality stands for "no reading yet"; no decoder returns it.
 const noQuality = 0xff
 
-var errState = errors.New("the checkpoint is damaged or was written by a newer program")
+var errState = errors.New("the checkpoint is damaged")
+
+// ErrVersion says that a checkpoint was written by a newer program.
+var ErrVersion = errors.New("written by a newer langbiang-hub")
 
 func (d *durable) encode(dst []byte) []byte {
 	if d.refused == nil {
@@ -160,6 +163,9 @@ func (d *durable) decode(b []byte) error {
 	r := &reader{b: b}
 	v := r.bytes(1)[0]
 	if v != stateVersion && v != refusedVersion {
+		if v > refusedVersion && v < 1<<7 {
+			return fmt.Errorf("%w (format %d, this one knows up to %d)", ErrVersion, v, refusedVersion)
+		}
 		return fmt.Errorf("%w: version %d", errState, v)
 	}
 	copy(d.instance[:], r.bytes(len(d.instance)))

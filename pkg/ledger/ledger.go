@@ -33,7 +33,7 @@ var (
 	// ErrLocked says that another process holds the ledger.
 	ErrLocked = errors.New("in use by another process")
 	// ErrVersion says that the file was written by a newer program.
-	ErrVersion = errors.New("written by a newer version")
+	ErrVersion = errors.New("written by a newer langbiang-hub")
 	// ErrClosed says that the ledger has been closed.
 	ErrClosed = errors.New("ledger is closed")
 	// ErrFailed marks every error after a commit has failed. The process must
@@ -263,7 +263,7 @@ func (l *Ledger) load() error {
 			return errors.New("it has no format version: no ledger of this program")
 		}
 		if version = binary.BigEndian.Uint32(v); version > FormatVersion {
-			return fmt.Errorf("%w (its format is %d, this program knows up to %d); run the newer langbiang-hub", ErrVersion, version, FormatVersion)
+			return fmt.Errorf("%w (format %d, this one knows up to %d)", ErrVersion, version, FormatVersion)
 		}
 		return nil
 	})

@@ -81,6 +81,9 @@ const (
 // ErrState says that saved state cannot be read.
 var ErrState = errors.New("saved rule state cannot be read")
 
+// ErrVersion says that saved state was written by a newer program.
+var ErrVersion = errors.New("written by a newer langbiang-hub")
+
 // journal is what a fold knows of the state that it has saved.
 type journal struct {
 	whole    bool          // the next part has to be a whole one

@@ -72,7 +72,7 @@ func (f *Fold) decode(data []byte) error {
 		d := stateReader{b: data}
 		d.format = d.byte()
 		if d.format != stateFormat {
-			return fmt.Errorf("edge %s: %w: its format is %d, this program knows %d to %d; it was written by a newer program", f.edge, ErrState, d.format, firstFormat, stateFormat)
+			return fmt.Errorf("edge %s: %w: %w (format %d, this one knows up to %d)", f.edge, ErrState, ErrVersion, d.format, stateFormat)
 		}
 		whole := d.byte()
 		body := d.bytes()

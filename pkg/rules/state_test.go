@@ -105,7 +105,7 @@ func TestNumbersAreSavedExactly(t *testing.T) {
 func TestStateOfANewerProgramIsRefusedAsSuch(t *testing.T) {
 	e := NewEngine(nil, func(alert.Transition) {})
 	_, err := e.Open("e1", []byte{stateFormat + 1, 0, 0})
-	if !errors.Is(err, ErrState) || !bytes.Contains([]byte(err.Error()), []byte("newer program")) {
+	if !errors.Is(err, ErrState) || !bytes.Contains([]byte(err.Error()), []byte("newer langbiang-hub (format")) {
 		t.Errorf("error %v", err)
 	}
 }

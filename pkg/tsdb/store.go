@@ -31,6 +31,10 @@ var (
 	// ErrLocked says that another process holds the data directory.
 	ErrLocked = errors.New("data directory in use by another process")
 
+	// ErrVersion says that what stands in the data directory was written by a newer
+	// program. It is not damaged, and nothing is touched.
+	ErrVersion = errors.New("written by a newer langbiang-hub")
+
 	// ErrClosed says that the store was closed.
 	ErrClosed = errors.New("the store is closed")
 )

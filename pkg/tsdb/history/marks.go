@@ -10,6 +10,8 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+
+	"github.com/langbiang/langbiang/pkg/tsdb"
 )
 
 const (
@@ -55,7 +57,7 @@ func (m *marks) open(dir string) error {
 		return os.Rename(m.path, m.path+".corrupt")
 	}
 	if st.Version > stateVersion {
-		return fmt.Errorf("%s has format %d, this program knows up to %d; run the newer langbiang-hub", m.path, st.Version, stateVersion)
+		return fmt.Errorf("%s: %w (format %d, this one knows up to %d)", m.path, tsdb.ErrVersion, st.Version, stateVersion)
 	}
 	for _, s := range st.Late {
 		m.late[s] = 0

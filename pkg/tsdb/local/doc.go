@@ -1,5 +1,6 @@
 // Package local keeps samples in an embedded Prometheus TSDB, in one directory:
 //
+//	format                the version of all that stands here, see format.go
 //	lock                  flock of the process that has it open
 //	wal/, wbl/            write-ahead logs: all samples; those out of order
 //	chunks_head/          full chunks of the last hours, mapped into memory; a copy

@@ -49,8 +49,8 @@ func (s *Store) snapshot(ctx context.Context, dir string) error {
 	if err := s.db.Snapshot(dir, head.MinTime() <= head.MaxTime()); err != nil {
 		return err
 	}
-	if s.long == nil {
-		return nil
+	if err := putFormat(dir); err != nil || s.long == nil {
+		return err
 	}
 	return s.long.Snapshot(filepath.Join(dir, historyDir))
 }

@@ -77,7 +77,7 @@ const scanAfter = 4 << 20
 // Open opens the store in dir, which is made when it does not exist, and repairs
 // what a crash or a disk has done to it; see [Store.Report]. It takes as long as
 // reading the samples of the last hours. tsdb.ErrLocked says that another process
-// has it open.
+// has it open, tsdb.ErrVersion that a newer program wrote what stands there.
 func Open(dir string, o Options) (*Store, error) {
 	o, err := o.withDefaults()
 	if err != nil {
@@ -116,6 +116,13 @@ func Open(dir string, o Options) (*Store, error) {
 }
 
 func (s *Store) open(start time.Time) (err error) {
+	format, err := checkFormat(s.dir)
+	if err == nil && format != FormatVersion {
+		err = putFormat(s.dir)
+	}
+	if err != nil {
+		return err
+	}
 	var last mark
 	s.mark, last, err = openMark(filepath.Join(s.dir, markName))
 	if err != nil {

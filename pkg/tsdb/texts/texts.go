@@ -24,7 +24,8 @@ import (
 // FileName is the name of the database in the log's folder.
 const FileName = "texts.db"
 
-const formatVersion = 1
+// FormatVersion is the version of the file that this program writes.
+const FormatVersion = 1
 
 // Options of a [Log].
 type Options struct {
@@ -178,8 +179,8 @@ func prepare(tx *bolt.Tx, replaces bool) error {
 		if len(v) != 4 {
 			return fmt.Errorf("%w: it has no version", errDamaged)
 		}
-		if n := binary.BigEndian.Uint32(v); n > formatVersion {
-			return fmt.Errorf("its format is %d, this program knows up to %d; run the newer langbiang-hub", n, formatVersion)
+		if n := binary.BigEndian.Uint32(v); n > FormatVersion {
+			return fmt.Errorf("%s: %w (format %d, this one knows up to %d)", filepath.Base(tx.DB().Path()), tsdb.ErrVersion, n, FormatVersion)
 		}
 		return nil
 	}
@@ -194,7 +195,7 @@ func prepare(tx *bolt.Tx, replaces bool) error {
 			return err
 		}
 	}
-	return meta.Put(keyVersion, binary.BigEndian.AppendUint32(nil, formatVersion))
+	return meta.Put(keyVersion, binary.BigEndian.AppendUint32(nil, FormatVersion))
 }
 
 // NeedRewind reports whether a damaged file was set aside, now or at an earlier
