@@ -93,8 +93,8 @@ export class Line extends System {
       .replace("127.0.0.1:1883", `127.0.0.1:${line.mqtt}`).replace("127.0.0.1:5020", `127.0.0.1:${modbus}`)
       .replace("127.0.0.1:1884", `127.0.0.1:${broker}`).replace("../../data/demo/ttyBUS2", ptys[1])
       .replace("../../data/demo/lang-biang-01", join(line.dir, "edge"));
-    line.edge = join(line.dir, "edge.yaml");
-    await writeFile(line.edge, config);
+    line.edgeFile = join(line.dir, "edge.yaml");
+    await writeFile(line.edgeFile, config);
     line.hubArgs = await line.runHub();
     await line.startHub();
     line.others.push(new Program("fieldsim", ["--modbus-tcp", `127.0.0.1:${modbus}`, "--mqtt", `127.0.0.1:${broker}`, ...ptys.flatMap((p) => ["--pty", p])]));
@@ -102,7 +102,7 @@ export class Line extends System {
     return line;
   }
 
-  startEdge() { this.others.push(this.edge = new Program("langbiang-edge", ["run", "--config", this.edge])); }
+  startEdge() { this.others.push(this.edge = new Program("langbiang-edge", ["run", "--config", this.edgeFile])); }
 
   async runHub() {
     return ["run", "--config", join(root, "configs/demo/hub.yaml"), "--data-dir", join(this.dir, "hub"),

@@ -187,7 +187,7 @@ test("who has signed in acts under that name; who may only look finds nothing to
 });
 
 test("the gateway's own page lets in who has the code, and shows what the gateway knows", async () => {
-  const said = await command("langbiang-edge", ["page", "open", "--config", line.edge, "--listen", "127.0.0.1:0"]);
+  const said = await command("langbiang-edge", ["page", "open", "--config", line.edgeFile, "--listen", "127.0.0.1:0"]);
   const other = await Browser.start(said.match(/http:\S+[0-9]/)[0]);
   try {
     await browser.open("icon.svg"); // for afterEach
