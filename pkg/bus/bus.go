@@ -204,8 +204,8 @@ func (b *Bus) Speaker() (addr, user, password string) {
 // Connections returns the number of MQTT clients that are connected.
 func (b *Bus) Connections() int { return max(0, b.server.NumClients()-1) }
 
-// Subscribe calls handle for every frame, hello, snapshot and state that any edge
-// publishes, from one goroutine. The handler owns the payload. It must not block:
+// Subscribe calls handle for every frame, hello, snapshot, state and answer that any
+// edge publishes, from one goroutine. The handler owns the payload. It must not block:
 // while it does, messages wait, and then are dropped and counted. A topic whose
 // edge is no edge id is refused and counted, and never reaches the handler.
 func (b *Bus) Subscribe(handle func(edge, kind string, payload []byte)) error {
@@ -243,11 +243,11 @@ func (b *Bus) Subscribe(handle func(edge, kind string, payload []byte)) error {
 }
 
 // Publish sends the payload to the edge, if it is connected and listens: nobody
-// learns when it does not. Kind is ack or config. It does not block for the
+// learns when it does not. Kind is ack, config or ask. It does not block for the
 // client; it fails with [ErrAddress] or [ErrClosed], or when the payload is above
 // MaxPayload.
 func (b *Bus) Publish(edge, kind string, payload []byte) error {
-	if !ValidEdge(edge) || kind != KindAck && kind != KindConfig {
+	if !ValidEdge(edge) || kind != KindAck && kind != KindConfig && kind != KindAsk {
 		return fmt.Errorf("%w: langbiang/v1/%s/%s", ErrAddress, edge, kind)
 	}
 	if err := b.conn.Publish(subjectPrefix+edge+"."+kind, payload); err != nil {

@@ -104,8 +104,9 @@ func TestAnEdgeAndTheHubReachEachOther(t *testing.T) {
 	c := connect(t, options(b.Addr()))
 	acks := subscribe(t, c, "langbiang/v1/lac-duong-01/ack")
 	configs := subscribe(t, c, "langbiang/v1/lac-duong-01/config")
+	asks := subscribe(t, c, "langbiang/v1/lac-duong-01/ask")
 
-	for _, kind := range []string{KindHello, KindFrame, KindSnapshot, KindState} {
+	for _, kind := range []string{KindHello, KindFrame, KindSnapshot, KindState, KindAnswer} {
 		payload := []byte(kind + "\x00\xff payload")
 		wait(t, c.Publish(TopicPrefix+"lac-duong-01/"+kind, 0, false, payload))
 		m := receive(t, got)
@@ -113,7 +114,7 @@ func TestAnEdgeAndTheHubReachEachOther(t *testing.T) {
 			t.Errorf("sent %s %q, got %s %s %q", kind, payload, m.edge, m.kind, m.payload)
 		}
 	}
-	for kind, ch := range map[string]<-chan mqtt.Message{KindAck: acks, KindConfig: configs} {
+	for kind, ch := range map[string]<-chan mqtt.Message{KindAck: acks, KindConfig: configs, KindAsk: asks} {
 		if err := b.Publish("lac-duong-01", kind, []byte{0, 1, 2}); err != nil {
 			t.Fatal(err)
 		}
@@ -133,7 +134,7 @@ func TestAnEdgeAndTheHubReachEachOther(t *testing.T) {
 
 func TestWhatTheHubMayPublish(t *testing.T) {
 	b := open(t, Config{Listen: "127.0.0.1:0", DataDir: t.TempDir()})
-	for _, bad := range [][2]string{{"a", KindFrame}, {"", KindAck}, {"a.b", KindAck}, {"*", KindAck}, {"Ä", KindConfig}} {
+	for _, bad := range [][2]string{{"a", KindFrame}, {"", KindAck}, {"a.b", KindAck}, {"*", KindAck}, {"Ä", KindConfig}, {"a", KindAnswer}} {
 		if err := b.Publish(bad[0], bad[1], nil); !errors.Is(err, ErrAddress) {
 			t.Errorf("%v: %v", bad, err)
 		}
@@ -159,10 +160,10 @@ func TestClientsMayNotSpeakAsTheHubNorListenToEdges(t *testing.T) {
 	acks := subscribe(t, victim, "langbiang/v1/victim/ack")
 
 	c := connect(t, options(b.Addr()))
-	for _, topic := range []string{"langbiang/v1/victim/ack", "langbiang/v1/victim/config", "langbiang/v1/victim/other", "other", "$SYS/REQ/SERVER/PING", "$JS/API/STREAM/LIST"} {
+	for _, topic := range []string{"langbiang/v1/victim/ack", "langbiang/v1/victim/config", "langbiang/v1/victim/ask", "langbiang/v1/victim/other", "other", "$SYS/REQ/SERVER/PING", "$JS/API/STREAM/LIST"} {
 		wait(t, c.Publish(topic, 0, true, []byte("forged")))
 	}
-	for _, topic := range []string{"#", "langbiang/v1/victim/frame", "langbiang/v1/+/frame", "$MQTT/msgs/#"} {
+	for _, topic := range []string{"#", "langbiang/v1/victim/frame", "langbiang/v1/victim/answer", "langbiang/v1/+/frame", "$MQTT/msgs/#"} {
 		tok := c.Subscribe(topic, 0, nil)
 		if !tok.WaitTimeout(limit) || tok.(*mqtt.SubscribeToken).Result()[topic] != 0x80 {
 			t.Errorf("subscription to %s was granted", topic)

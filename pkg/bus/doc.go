@@ -7,9 +7,9 @@
 //	err = b.Close()
 //
 // An MQTT topic langbiang/v1/EDGE/KIND is the NATS subject langbiang.v1.EDGE.KIND.
-// Edges publish the kinds frame, hello, snapshot and state; the hub publishes ack
-// and config. Who may do what is decided by permissions on each connection: a
-// client may publish those four kinds alone and may subscribe to ack, config and
+// Edges publish the kinds frame, hello, snapshot, state and answer; the hub publishes
+// ack, config and ask. Who may do what is decided by permissions on each connection:
+// a client may publish those of edges alone and may subscribe to ack, config, ask and
 // state alone, of the edge that it was authenticated as, or of every edge as long
 // as no [Authenticator] is given.
 //

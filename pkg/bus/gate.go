@@ -134,7 +134,7 @@ func permissions(edge string) *server.Permissions {
 	for _, k := range kindNames {
 		p.Publish.Allow = append(p.Publish.Allow, subjectPrefix+edge+"."+k)
 	}
-	for _, k := range []string{KindAck, KindConfig, KindState} {
+	for _, k := range []string{KindAck, KindConfig, KindAsk, KindState} {
 		p.Subscribe.Allow = append(p.Subscribe.Allow, subjectPrefix+edge+"."+k)
 	}
 	if anybody {

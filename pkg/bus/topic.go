@@ -10,6 +10,8 @@ const (
 	KindState    = "state"
 	KindAck      = "ack"
 	KindConfig   = "config"
+	KindAsk      = "ask"
+	KindAnswer   = "answer"
 )
 
 // TopicPrefix begins every topic.
@@ -21,7 +23,7 @@ const subjectPrefix = "langbiang.v1."
 const maxEdgeLen = 63
 
 // kindNames are the kinds that edges publish; kindNone stands for any other.
-var kindNames = [...]string{KindFrame, KindHello, KindSnapshot, KindState}
+var kindNames = [...]string{KindFrame, KindHello, KindSnapshot, KindState, KindAnswer}
 
 const kindNone = -1
 

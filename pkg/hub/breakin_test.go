@@ -305,7 +305,7 @@ func TestAnEdgeReachesItsOwnSubtreeAlone(t *testing.T) {
 	}
 	heard := make(chan string, 100)
 	for i, topic := range []string{
-		"langbiang/v1/dam-rong-01/ack", "langbiang/v1/dam-rong-01/state", "langbiang/v1/+/ack", "langbiang/v1/#", "#", "+/+/+/+",
+		"langbiang/v1/dam-rong-01/ack", "langbiang/v1/dam-rong-01/state", "langbiang/v1/dam-rong-01/ask", "langbiang/v1/dam-rong-01/answer", "langbiang/v1/lac-duong-01/answer", "langbiang/v1/+/ask", "langbiang/v1/+/ack", "langbiang/v1/#", "#", "+/+/+/+",
 		"$SYS/#", "$JS/#", "$MQTT/#", "$MQTT/sess/#", "langbiang.v1.dam-rong-01.ack", "langbiang/v1/lac-duong-01/../dam-rong-01/ack",
 	} {
 		c, _, err := f.connect(fmt.Sprintf("lac-duong-01-%08x", 0x100+i), "", thief.TLS(nil))
@@ -320,7 +320,7 @@ func TestAnEdgeReachesItsOwnSubtreeAlone(t *testing.T) {
 	}
 	for i, topic := range []string{
 		"langbiang/v1/dam-rong-01/frame", "langbiang/v1/dam-rong-01/hello", "langbiang/v1/dam-rong-01/state", "langbiang/v1/dam-rong-01/snapshot",
-		"langbiang/v1/dam-rong-01/ack", "langbiang/v1/lac-duong-01/ack", "langbiang/v1/lac-duong-01/config", "langbiang/v1/lac-duong-01/x", "$SYS/REQ/x", "$JS/API/STREAM/DELETE/$MQTT_sess",
+		"langbiang/v1/dam-rong-01/ack", "langbiang/v1/lac-duong-01/ack", "langbiang/v1/lac-duong-01/config", "langbiang/v1/dam-rong-01/ask", "langbiang/v1/dam-rong-01/answer", "langbiang/v1/lac-duong-01/ask", "langbiang/v1/lac-duong-01/x", "$SYS/REQ/x", "$JS/API/STREAM/DELETE/$MQTT_sess",
 		"langbiang.v1.dam-rong-01.frame", "$MQTT/msgs/langbiang/v1/dam-rong-01/state",
 	} {
 		for _, retain := range []bool{false, true} {
@@ -349,8 +349,10 @@ func TestAnEdgeReachesItsOwnSubtreeAlone(t *testing.T) {
 		defer mu.Unlock()
 		return seen["lac-duong-01/state own"] > 0
 	})
-	if err := f.bus.Publish("dam-rong-01", "ack", []byte("for the victim")); err != nil {
-		t.Fatal(err)
+	for _, kind := range []string{wire.TopicAsk, wire.TopicAck} {
+		if err := f.bus.Publish("dam-rong-01", kind, []byte("for the victim")); err != nil {
+			t.Fatal(err)
+		}
 	}
 	select {
 	case m := <-acks:

@@ -1,6 +1,6 @@
 // Package wire is the format in which an edge and the hub talk: frames of
-// readings, schemas, gaps, acknowledgements, snapshots, bands, and the small JSON
-// documents beside them. It is published: docs/uplink.md says how the messages
+// readings, schemas, gaps, acknowledgements, snapshots, bands, answers, and the small
+// JSON documents beside them. It is published: docs/uplink.md says how the messages
 // are used and has worked examples. This comment draws them.
 //
 //	enc := wire.NewEncoder(schema) // kept, one per goroutine
@@ -32,7 +32,7 @@
 //
 // These eight bytes mean the same in every version. A message is at most
 // [MaxFrame] bytes long. Kinds: 1 frame, 2 schema, 3 gap, 4 ack, 5 snapshot, 6
-// joined frames, 7 bands.
+// joined frames, 7 bands, 8 answer.
 //
 // # Frame
 //
@@ -206,6 +206,18 @@
 //	bands     uv count, then each: series uv, minus (the last one plus 1); uv: which
 //	          list, from 0
 //	extension         if flag
+//
+// # Answer
+//
+//	id        8       of the question
+//	run       u32
+//	status    u8      0 more, 1 done, 2 failed, 3 refused, 4 lost
+//	flags     u8      1 metered, 2 truncated, 4 packed, 32 extension
+//	seq       uv      from 0
+//	note      text
+//	extension         if flag
+//	size      uv      bytes of the text, at most [MaxAnswerText]
+//	text              to the end; if packed, a zstd frame
 //
 // # Schema
 //

@@ -34,7 +34,16 @@ type Hello struct {
 	SendEvery uint32 `json:"send_every,omitempty"`
 	// Bands names the bands to watch that the edge has, see [BandsID]; 0: none.
 	Bands uint32 `json:"bands,omitempty"`
+	// Ask says whether the agent answers questions, see [Ask]: AskOn, or AskOff when its
+	// owner does not want that; empty: it is too old to know any.
+	Ask string `json:"ask,omitempty"`
 }
+
+// What a [Hello] says of questions.
+const (
+	AskOn  = "on"
+	AskOff = "off"
+)
 
 // Clock is what an edge knows of its own clock.
 type Clock struct {

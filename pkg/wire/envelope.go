@@ -41,6 +41,7 @@ const (
 	KindSnapshot Kind = 5
 	KindJoined   Kind = 6 // consecutive frames of a backlog
 	KindBands    Kind = 7
+	KindAnswer   Kind = 8
 )
 
 // String returns the kind's name.
@@ -60,6 +61,8 @@ func (k Kind) String() string {
 		return "joined"
 	case KindBands:
 		return "bands"
+	case KindAnswer:
+		return "answer"
 	}
 	return fmt.Sprintf("kind_%d", uint8(k))
 }
@@ -119,7 +122,7 @@ func Peek(payload []byte) (Kind, error) {
 		return 0, fmt.Errorf("%w: message has version %d, this program reads %d", ErrVersion, payload[2], Version)
 	}
 	k := Kind(payload[3])
-	if k < KindFrame || k > KindBands {
+	if k < KindFrame || k > KindAnswer {
 		return k, fmt.Errorf("%w: message of %v", ErrVersion, k)
 	}
 	return k, nil

@@ -5,8 +5,8 @@ import "strings"
 // TopicPrefix begins every topic between edges and hub.
 const TopicPrefix = "langbiang/v1/"
 
-// The last part of a topic. Frame, hello, snapshot and state are published by
-// the edge, ack and config by the hub. State is retained.
+// The last part of a topic. Frame, hello, snapshot, state and answer are published
+// by the edge, ack, config and ask by the hub. State is retained.
 const (
 	TopicFrame    = "frame" // frames, schemas and gaps, in order
 	TopicHello    = "hello"
@@ -14,6 +14,8 @@ const (
 	TopicState    = "state"
 	TopicAck      = "ack"
 	TopicConfig   = "config"
+	TopicAsk      = "ask"
+	TopicAnswer   = "answer"
 )
 
 // MaxEdgeID bounds the id of an edge, in bytes.
@@ -40,6 +42,12 @@ func AckTopic(edge string) string { return Topic(edge, TopicAck) }
 // ConfigTopic is where the hub publishes desired configuration.
 func ConfigTopic(edge string) string { return Topic(edge, TopicConfig) }
 
+// AskTopic is where the hub publishes [Ask].
+func AskTopic(edge string) string { return Topic(edge, TopicAsk) }
+
+// AnswerTopic is where an edge publishes [Answer].
+func AnswerTopic(edge string) string { return Topic(edge, TopicAnswer) }
+
 // ParseTopic splits a topic into the edge's id and the kind. ok is false when
 // it is none of ours or the id is not valid.
 func ParseTopic(topic string) (edge, kind string, ok bool) {
@@ -52,7 +60,7 @@ func ParseTopic(topic string) (edge, kind string, ok bool) {
 		return "", "", false
 	}
 	switch kind {
-	case TopicFrame, TopicHello, TopicSnapshot, TopicState, TopicAck, TopicConfig:
+	case TopicFrame, TopicHello, TopicSnapshot, TopicState, TopicAck, TopicConfig, TopicAsk, TopicAnswer:
 		return edge, kind, true
 	}
 	return "", "", false
