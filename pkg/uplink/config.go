@@ -43,6 +43,17 @@ type Log interface {
 	Changed() <-chan struct{}
 }
 
+// Answers take questions and say what is to be sent of their answers. Safe for
+// concurrent use.
+type Answers interface {
+	// Ask takes a message of the topic ask. It must not block nor keep the payload.
+	Ask(payload []byte)
+	// Next returns the next message for the topic answer, if there is one.
+	Next() ([]byte, bool)
+	// Changed is sent to when there may be one.
+	Changed() <-chan struct{}
+}
+
 // Config says where to send and who is sending.
 type Config struct {
 	URL      string // mqtt://host:1883, mqtts://host:8883
@@ -97,6 +108,9 @@ type Config struct {
 	// Bands is given the values that the hub's rules watch, with the id to name in
 	// the hello. It is called from any goroutine, and owns b. May be nil.
 	Bands func(b *wire.Bands, id uint32)
+
+	// Answers answer what people at the hub ask. Nil: they may ask nothing.
+	Answers Answers
 
 	KeepAlive      time.Duration // of MQTT; default 60 s
 	ConnectTimeout time.Duration // default 20 s

@@ -13,7 +13,7 @@ type metrics struct {
 	frames, joined, frameBytes, bytes       prometheus.Counter
 	resent, snapshots                       prometheus.Counter
 	gaps, skipped, schemas, hellos, rewinds prometheus.Counter
-	badAcks                                 prometheus.Counter
+	badAcks, answers                        prometheus.Counter
 	last                                    counts
 }
 
@@ -55,6 +55,7 @@ func newMetrics(r prometheus.Registerer) (*metrics, error) {
 	m.schemas = counter("schemas_sent_total", "Schemas published.")
 	m.hellos = counter("hellos_sent_total", "Hellos published.")
 	m.rewinds = counter("rewinds_total", "Times that sending went on from the hub's place again.")
+	m.answers = counter("answers_sent_total", "Pieces of answers to what people ask, published.")
 	m.badAcks = counter("acks_dropped_total", "Acknowledgements that did not decode or found no room.")
 	if len(errs) > 0 {
 		return nil, fmt.Errorf("uplink: metrics: %w", errors.Join(errs...))
@@ -78,6 +79,7 @@ func (m *metrics) take(c *counts, s *session) {
 		{m.schemas, c.schemas, m.last.schemas},
 		{m.hellos, c.hellos, m.last.hellos},
 		{m.rewinds, c.rewinds, m.last.rewinds},
+		{m.answers, c.answers, m.last.answers},
 	} {
 		x.to.Add(float64(x.now - x.was))
 	}

@@ -336,7 +336,7 @@ func (w *world) step(limit time.Time) {
 	}
 	next := limit
 	for sent := 0; ; sent++ {
-		m, wait, ok := w.s.poll(w.now)
+		m, wait, ok := w.s.next(w.now)
 		if !ok {
 			if at := w.now.Add(max(wait, time.Millisecond)); at.Before(next) {
 				next = at
@@ -349,7 +349,7 @@ func (w *world) step(limit time.Time) {
 		if w.observe != nil {
 			w.observe(m)
 		}
-		if m.topic == wire.TopicSnapshot {
+		if m.topic == wire.TopicSnapshot || m.topic == wire.TopicAnswer {
 			continue
 		}
 		w.post(delivery{toHub: true, topic: m.topic, payload: m.payload})

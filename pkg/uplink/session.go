@@ -37,7 +37,7 @@ const (
 
 // message is what the session wants published.
 type message struct {
-	topic   string // last part: frame or hello
+	topic   string // last part, such as frame or hello
 	payload []byte // valid until the next call of the session
 }
 
@@ -101,6 +101,8 @@ type session struct {
 	given   wire.Hash
 	givenAt time.Time
 
+	answerAt time.Time // an answer may go before a backlog then
+
 	tokens   float64
 	tokensAt time.Time
 
@@ -110,8 +112,8 @@ type session struct {
 
 // counts is what the session did since it was made.
 type counts struct {
-	frames, frameBytes, joined, resent, gaps, skipped, schemas, snapshots, hellos, rewinds uint64
-	highest                                                                                wire.Pos // last place ever sent
+	frames, frameBytes, joined, resent, gaps, skipped, schemas, snapshots, hellos, rewinds, answers uint64
+	highest                                                                                         wire.Pos // last place ever sent
 }
 
 func newSession(cfg *Config, log Log, seed uint64) *session {

@@ -161,6 +161,9 @@ func (u *Uplink) connection(ctx context.Context, s *session, id string) error {
 		}
 	}
 	topics := map[string]byte{wire.AckTopic(u.cfg.Edge): 0, wire.ConfigTopic(u.cfg.Edge): 0}
+	if u.cfg.Answers != nil {
+		topics[wire.AskTopic(u.cfg.Edge)] = 0
+	}
 	if err := u.wait(ctx, c.SubscribeMultiple(topics, receive), u.cfg.WriteTimeout); err != nil {
 		return err
 	}
@@ -190,6 +193,10 @@ func (u *Uplink) connection(ctx context.Context, s *session, id string) error {
 func (u *Uplink) converse(ctx context.Context, out publisher, s *session, online *wire.State, lost <-chan error) error {
 	timer := time.NewTimer(0)
 	defer timer.Stop()
+	var answers <-chan struct{}
+	if u.cfg.Answers != nil {
+		answers = u.cfg.Answers.Changed()
+	}
 	for {
 		// Before poll looks at the log, or an append in between goes unseen.
 		changed := u.log.Changed()
@@ -199,7 +206,7 @@ func (u *Uplink) converse(ctx context.Context, out publisher, s *session, online
 		if s.deaf(time.Now()) {
 			return errDeaf
 		}
-		m, wait, ok := s.poll(time.Now())
+		m, wait, ok := s.next(time.Now())
 		if ok {
 			if err := u.publish(ctx, out, m.topic, m.payload); err != nil {
 				return err
@@ -227,6 +234,7 @@ func (u *Uplink) converse(ctx context.Context, out publisher, s *session, online
 		case <-u.flush:
 			s.flush()
 		case <-changed:
+		case <-answers:
 		case <-timer.C:
 		}
 	}
@@ -248,10 +256,16 @@ func (u *Uplink) take(ctx context.Context, s *session, lost <-chan error) error 
 	}
 }
 
-// Deliver takes what the hub said on the ack or config topic; the payload is not
+// Deliver takes what the hub said on the ack, config or ask topic; the payload is not
 // kept. It may be called from any goroutine and does not block. What this program
 // does not know is for a later one.
 func (u *Uplink) Deliver(kind string, payload []byte) {
+	if kind == wire.TopicAsk {
+		if u.cfg.Answers != nil {
+			u.cfg.Answers.Ask(payload)
+		}
+		return
+	}
 	if kind != wire.TopicAck {
 		var b wire.Bands
 		if u.cfg.Bands != nil && wire.DecodeBands(payload, &b) == nil {

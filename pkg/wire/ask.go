@@ -58,7 +58,7 @@ type Ask struct {
 // an argument is too long or there are too many.
 func EncodeAsk(a *Ask) ([]byte, error) {
 	if err := a.check(); err != nil {
-		return nil, fmt.Errorf("%w: %s", ErrInvalid, err)
+		return nil, fmt.Errorf("%w: %w", ErrInvalid, err)
 	}
 	b, err := encodeJSON(a)
 	if err == nil && len(b) > MaxAsk {
