@@ -193,4 +193,4 @@ type problemDocument struct {
 	Status                        int
 }
 
-const patience = 10 * time.Second // bounds a failure
+const patience = time.Minute // bounds a failure

@@ -26,7 +26,7 @@ func TestMain(m *testing.M) {
 	goleak.VerifyTestMain(m)
 }
 
-const limit = 10 * time.Second
+const limit = time.Minute
 
 type message struct {
 	edge, kind string

@@ -86,7 +86,7 @@ func TestThePageAtTheCabinetAsksForItsCodeOnce(t *testing.T) {
 		if status, _ := other.do(http.MethodPost, "/code", found[1]); status != http.StatusForbidden {
 			t.Errorf("the code a second time: %d", status)
 		}
-		testutil.Eventually(t, 10*time.Second, "the page shows what the devices gave", func() bool {
+		testutil.Eventually(t, time.Minute, "the page shows what the devices gave", func() bool {
 			status, body := one.do(http.MethodGet, "/status", "")
 			return status == http.StatusOK && strings.Contains(body, `"value":1.834`) && strings.Contains(body, "unit 9 does not answer")
 		})
@@ -115,7 +115,7 @@ func TestThePageAtTheCabinetClosesAfterWrongCodes(t *testing.T) {
 		for range maxPageTries {
 			guesser.do(http.MethodPost, "/code", "00000000")
 		}
-		testutil.Eventually(t, 10*time.Second, "it is closed", func() bool {
+		testutil.Eventually(t, time.Minute, "it is closed", func() bool {
 			status, _ := guesser.do(http.MethodGet, "/", "")
 			return status == 0
 		})
@@ -123,7 +123,7 @@ func TestThePageAtTheCabinetClosesAfterWrongCodes(t *testing.T) {
 		if code, out, errs := command(t, dir, "page", "open", "--listen", free, "--for", "300ms"); code != 0 || !printedCode.MatchString(out) {
 			t.Errorf("exit %d: %s", code, errs)
 		}
-		testutil.Eventually(t, 10*time.Second, "its time is over", func() bool {
+		testutil.Eventually(t, time.Minute, "its time is over", func() bool {
 			status, _ := guesser.do(http.MethodGet, "/", "")
 			return status == 0
 		})

@@ -34,7 +34,7 @@ func simulating(t *testing.T, dir string, flags ...string) (out *lockedText) {
 			t.Errorf("simulate ended with %d: %s", code, out)
 		}
 	})
-	testutil.Eventually(t, 20*time.Second, "the simulation says what to do", func() bool {
+	testutil.Eventually(t, time.Minute, "the simulation says what to do", func() bool {
 		if len(ended) > 0 {
 			t.Fatal(out.String())
 		}
@@ -175,7 +175,7 @@ devices:
 			t.Errorf("the agent ended with %d: %s", code, log.String())
 		}
 	}()
-	testutil.Eventually(t, 20*time.Second, "the agent reads all devices", func() bool {
+	testutil.Eventually(t, time.Minute, "the agent reads all devices", func() bool {
 		_, out, _ := command(t, dir, "status", "--simulated")
 		return strings.Contains(strings.Join(strings.Fields(out), " "), "bus-1 2 of 3") || strings.Contains(out, "2 of 3") && strings.Contains(out, "1 of 1")
 	})
@@ -186,12 +186,12 @@ devices:
 	if code != 0 {
 		t.Errorf("why station: exit %d", code)
 	}
-	testutil.Eventually(t, 20*time.Second, "the silent device is missed", func() bool {
+	testutil.Eventually(t, time.Minute, "the silent device is missed", func() bool {
 		_, out, _ = command(t, dir, "why", "dead", "--simulated")
 		return strings.Contains(strings.Join(strings.Fields(out), " "), "STOP device unit 10 does not answer")
 	})
 	seen := map[string]bool{}
-	testutil.Eventually(t, 20*time.Second, "a value moves", func() bool {
+	testutil.Eventually(t, time.Minute, "a value moves", func() bool {
 		_, out, _ := command(t, dir, "read", "gauge", "--simulated")
 		seen[strings.Fields(out[strings.Index(out, "level"):])[1]] = true
 		return len(seen) > 1
@@ -208,13 +208,13 @@ devices:
 		}
 	}
 	write(yaml + "  - {id: pit, connection: buss-1, unit: 11, points: []}\n")
-	testutil.Eventually(t, 20*time.Second, "the fault is told", func() bool { return strings.Contains(said.String(), "the simulation stays as it was") })
+	testutil.Eventually(t, time.Minute, "the fault is told", func() bool { return strings.Contains(said.String(), "the simulation stays as it was") })
 	write(yaml + "  - {id: pit, connection: bus-1, unit: 11, points: [{id: level, quantity: water_level, input: 2}]}\n")
-	testutil.Eventually(t, 20*time.Second, "the device is taken up", func() bool { return strings.Contains(said.String(), "5 devices of 2 connections now") })
+	testutil.Eventually(t, time.Minute, "the device is taken up", func() bool { return strings.Contains(said.String(), "5 devices of 2 connections now") })
 	if code, out, errs := command(t, dir, "reload", "--simulated"); code != 0 || !bytes.Contains([]byte(out), []byte("started: bus-1")) {
 		t.Errorf("reload: exit %d, %s %s", code, out, errs)
 	}
-	testutil.Eventually(t, 20*time.Second, "the device is read", func() bool {
+	testutil.Eventually(t, time.Minute, "the device is read", func() bool {
 		_, out, _ := command(t, dir, "status", "--simulated")
 		return strings.Contains(out, "3 of 4")
 	})

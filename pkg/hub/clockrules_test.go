@@ -15,7 +15,7 @@ import (
 // oneAlert waits until the log has one alert of the rule in the state.
 func oneAlert(t *testing.T, h *Hub, rule string, state alert.State) (a alert.Alert) {
 	t.Helper()
-	testutil.Eventually(t, 20*time.Second, rule+" is "+string(state), func() bool {
+	testutil.Eventually(t, time.Minute, rule+" is "+string(state), func() bool {
 		list, _, err := h.ledger.Alerts(ledger.Filter{Rule: []string{rule}, State: state}, "", 10)
 		if err != nil {
 			t.Fatal(err)
@@ -57,7 +57,7 @@ func TestAnExpressionIsEvaluatedOverTheStore(t *testing.T) {
 		a.Labels["judged_by"] != "hub clock" || a.Message.VI != "gauge: 6,00 m" || a.Message.EN != "gauge at 6.00 m" {
 		t.Errorf("%+v", a)
 	}
-	testutil.Eventually(t, 20*time.Second, "the other one has failed", func() bool { return ruleStatus(t, h, "heavy").Failures > 0 })
+	testutil.Eventually(t, time.Minute, "the other one has failed", func() bool { return ruleStatus(t, h, "heavy").Failures > 0 })
 	if r := ruleStatus(t, h, "heavy"); !strings.Contains(r.Error, "many-to-many") {
 		t.Errorf("%+v", r)
 	}
@@ -81,7 +81,7 @@ func TestAnEdgeThatIsOfflineSuppressesWhatDependsOnIt(t *testing.T) {
 	far.say(t, time.Now(), 100)
 	offline := func(want alert.ISAState) alert.Alert {
 		var a alert.Alert
-		testutil.Eventually(t, 20*time.Second, "the alert is "+string(want), func() bool {
+		testutil.Eventually(t, time.Minute, "the alert is "+string(want), func() bool {
 			for _, x := range f.alerts(t) {
 				if x.Rule == "level" {
 					a = x

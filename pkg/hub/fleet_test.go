@@ -38,7 +38,7 @@ func TestTheAPISaysWhatIsWrongWithAnEdgeInOneSentence(t *testing.T) {
 	f.frame.Epoch.Instance[0]++ // another installation under the same id
 	h.ingest.Receive("e1", wire.TopicFrame, f.cut(t, time.Now().UnixMilli()))
 	var got api.Edge
-	testutil.Eventually(t, 10*time.Second, "the API names the clone", func() bool {
+	testutil.Eventually(t, time.Minute, "the API names the clone", func() bool {
 		resp, err := http.Get("http://" + h.Addr() + "/api/v1/edges")
 		if err != nil {
 			return false
@@ -91,7 +91,7 @@ func TestTheAPIShowsWhenAnEdgeDidNotLook(t *testing.T) {
 	}
 	f.frame.Marks = nil
 	var list struct{ Items []api.Edge }
-	testutil.Eventually(t, 10*time.Second, "the longer one is told, the short one is not worth it", func() bool {
+	testutil.Eventually(t, time.Minute, "the longer one is told, the short one is not worth it", func() bool {
 		if err := h.ledger.Flush(); err != nil {
 			t.Fatal(err)
 		}

@@ -119,14 +119,14 @@ func TestWhatTheHubAnswersIsAsDescribed(t *testing.T) {
 		f.say(t, now.Add(time.Duration(i)*time.Second), v)
 	}
 	var id string
-	testutil.Eventually(t, 10*time.Second, "an alert stands", func() bool {
+	testutil.Eventually(t, time.Minute, "an alert stands", func() bool {
 		for _, a := range f.alerts(t) {
 			id = a.ID
 		}
 		return id != ""
 	})
 	d := describe(t, "http://"+h.Addr())
-	testutil.Eventually(t, 10*time.Second, "the webhook is held and a receipt is there", func() bool {
+	testutil.Eventually(t, time.Minute, "the webhook is held and a receipt is there", func() bool {
 		receipts, err := h.ledger.Receipts(nil, 0, 10)
 		return err == nil && len(receipts) > 0 && h.deliveries.Deliveries()[0].State == feed.Held
 	})
@@ -166,7 +166,7 @@ func TestWhatTheHubAnswersIsAsDescribed(t *testing.T) {
 	held := h.deliveries.Deliveries()[0]
 	d.check(http.MethodPost, "/api/v1/deliveries/{name}/retry", "/api/v1/deliveries/ioc/retry", `{"who":"Lan"}`)
 	d.check(http.MethodPost, "/api/v1/deliveries/{name}/test", "/api/v1/deliveries/ioc/test", `{"who":"Lan"}`)
-	testutil.Eventually(t, 10*time.Second, "it is held again", func() bool { return h.deliveries.Deliveries()[0].State == feed.Held })
+	testutil.Eventually(t, time.Minute, "it is held again", func() bool { return h.deliveries.Deliveries()[0].State == feed.Held })
 	d.check(http.MethodPost, "/api/v1/deliveries/{name}/skip", "/api/v1/deliveries/ioc/skip", fmt.Sprintf(`{"who":"Lan","sequence":%d}`, held.Held.Sequence))
 	get("/api/v1/deliveries/dead", "")
 	d.check(http.MethodPost, "/api/v1/rules/{id}/test", "/api/v1/rules/level/test", `{"series":"e1/gauge/level","who":"Lan"}`)

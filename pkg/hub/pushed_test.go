@@ -114,7 +114,7 @@ func TestASourcesTokenPushesIntoItsSourceAndDoesNothingElse(t *testing.T) {
 		}
 		return n
 	}
-	testutil.Eventually(t, 20*time.Second, "what the source was told is taken is stored", func() bool { return count("hall") == taken })
+	testutil.Eventually(t, time.Minute, "what the source was told is taken is stored", func() bool { return count("hall") == taken })
 	if n := count("yard"); n != 0 {
 		t.Errorf("%d samples in the other source", n)
 	}

@@ -36,7 +36,7 @@ func (f *feeder) say(t *testing.T, w time.Time, v float64) {
 	t.Helper()
 	f.frame.Readings = append(f.frame.Readings[:0], telemetry.Reading{Time: w.UnixMilli(), Value: v})
 	f.hub.ingest.Receive(f.id, wire.TopicFrame, f.cut(t, w.UnixMilli()))
-	testutil.Eventually(t, 10*time.Second, "the hub has the frame", func() bool {
+	testutil.Eventually(t, time.Minute, "the hub has the frame", func() bool {
 		for _, e := range f.hub.ingest.Edges() {
 			if e.Edge == f.id {
 				return e.Position.Seq == f.frame.Seq

@@ -20,7 +20,7 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-const patience = 20 * time.Second // bounds a failure
+const patience = time.Minute // bounds a failure
 
 // book is a real ledger as a hub fits it to deliveries.
 type book struct{ *ledger.Ledger }

@@ -13,7 +13,7 @@ import (
 )
 
 // Limit bounds every wait of the package; it is only reached by a failure.
-const Limit = 20 * time.Second
+const Limit = time.Minute
 
 // Reading is a sample as it was put, and when.
 type Reading struct {

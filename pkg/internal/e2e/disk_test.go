@@ -50,8 +50,8 @@ func TestAgentGoesOnWhileItsDiskRefuses(t *testing.T) {
 	more := func(what string, n uint64) {
 		t.Helper()
 		var was edgeState
-		w.eventually(20*time.Second, "the hub knows the edge: "+what, func() (ok bool) { was, ok = w.state(s.id); return ok && was.Sequence > 0 })
-		w.eventually(20*time.Second, "frames go on: "+what, func() bool {
+		w.eventually(time.Minute, "the hub knows the edge: "+what, func() (ok bool) { was, ok = w.state(s.id); return ok && was.Sequence > 0 })
+		w.eventually(time.Minute, "frames go on: "+what, func() bool {
 			now, ok := w.state(s.id)
 			return ok && (now.Epoch == was.Epoch && now.Sequence >= was.Sequence+n || now.Epoch != was.Epoch && now.Sequence >= n)
 		})
@@ -60,7 +60,7 @@ func TestAgentGoesOnWhileItsDiskRefuses(t *testing.T) {
 	refuses := regexp.MustCompile(`(?m)^langbiang_edge_buffer_disk_refuses (\d)`)
 	shown := func(what, status, detail, metric string) {
 		t.Helper()
-		w.eventually(20*time.Second, what, func() bool {
+		w.eventually(time.Minute, what, func() bool {
 			e, ok := w.state(s.id)
 			resp, err := w.toField.Get("http://" + s.http + "/metrics")
 			if !ok || err != nil {

@@ -35,7 +35,7 @@ func TestKilledByDiceTheHubsEpisodesAreThoseOfTheEdgesLog(t *testing.T) {
 	l.set(pm25Register, 30)
 	l.startHub()
 	l.startEdge()
-	l.eventually(20*time.Second, "readings arrive", func() bool { return len(l.onTimeOf("air", "pm2_5")) > 3 })
+	l.eventually(time.Minute, "readings arrive", func() bool { return len(l.onTimeOf("air", "pm2_5")) > 3 })
 	for _, level := range []int{170, 20} { // so that every rule has an episode
 		l.set(pm25Register, level)
 		<-time.After(2500 * time.Millisecond)
@@ -52,12 +52,12 @@ func TestKilledByDiceTheHubsEpisodesAreThoseOfTheEdgesLog(t *testing.T) {
 	}
 	l.set(pm25Register, 30)
 	before := len(l.onTimeOf("air", "pm2_5"))
-	l.eventually(60*time.Second, "readings arrive again", func() bool { return len(l.onTimeOf("air", "pm2_5")) > before+12 })
+	l.eventually(time.Minute, "readings arrive again", func() bool { return len(l.onTimeOf("air", "pm2_5")) > before+12 })
 	accepted := l.handOver()
 	samples := accepted[key{"air", "pm2_5"}]
 	until := slices.Max(slices.Collect(maps.Keys(samples)))
 	// Rules of kind several settle once a second.
-	l.eventually(20*time.Second, "all is settled", func() bool { return !l.provisional(until) })
+	l.eventually(time.Minute, "all is settled", func() bool { return !l.provisional(until) })
 	told := l.told(until)
 
 	got := map[string][]episode{}
@@ -97,8 +97,8 @@ func TestKilledByDiceTheHubsEpisodesAreThoseOfTheEdgesLog(t *testing.T) {
 	}
 	l.startHub()
 	l.startEdge()
-	l.eventually(60*time.Second, "the empty hub has caught up", func() bool { return len(after(l.onTimeOf("air", "pm2_5"), until)) > 5 })
-	l.eventually(20*time.Second, "the empty hub has settled as much", func() bool { return !l.provisional(until) && len(l.told(until)) >= len(told) })
+	l.eventually(time.Minute, "the empty hub has caught up", func() bool { return len(after(l.onTimeOf("air", "pm2_5"), until)) > 5 })
+	l.eventually(time.Minute, "the empty hub has settled as much", func() bool { return !l.provisional(until) && len(l.told(until)) >= len(told) })
 	again := l.told(until)
 	if diff := cmp.Diff(told, again); diff != "" {
 		t.Errorf("the alert log of an empty hub differs (-killed +empty):\n%s", diff)

@@ -79,7 +79,7 @@ devices:
 	l.edgeArgs = []string{"run", "--config", filepath.Join(l.dir, "edge.yaml")}
 	l.field = start(t, "fieldsim", "--modbus-tcp", modbus, "--mqtt", broker, "--control", control, "--pty", pty,
 		"--steady", "--record", filepath.Join(l.dir, "served.ndjson"))
-	l.eventually(20*time.Second, "the field serves", func() bool {
+	l.eventually(time.Minute, "the field serves", func() bool {
 		resp, err := http.Get(l.control + "/state")
 		if err != nil {
 			return false
@@ -100,7 +100,7 @@ func (l *line) write(name, text string) {
 func (l *line) startHub() {
 	l.t.Helper()
 	l.hub = start(l.t, "langbiang-hub", l.hubArgs...)
-	l.eventually(30*time.Second, "the hub is ready", func() bool {
+	l.eventually(time.Minute, "the hub is ready", func() bool {
 		resp, err := http.Get(l.http + "/readyz")
 		if err != nil {
 			return false
@@ -303,7 +303,7 @@ func (l *line) entries() []alert.Entry {
 // alertEntries reads the whole alert log of a hub through the stream.
 func alertEntries(t *testing.T, hub string) []alert.Entry {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, hub+"/api/v1/alerts/stream?after=0", http.NoBody)
 	if err != nil {
@@ -342,7 +342,7 @@ func alertEntries(t *testing.T, hub string) []alert.Entry {
 // newestEntry is the sequence of the newest entry: what a stream that starts now says.
 func newestEntry(t *testing.T, hub string) uint64 {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, hub+"/api/v1/alerts/stream", http.NoBody)
 	if err != nil {

@@ -87,15 +87,15 @@ func TestReadingsStandInTheStoreAsTheFieldServedThemAndAlertsFollowTheRule(t *te
 		l.get("/api/v1/alerts?state="+string(state), &list)
 		return list.Items
 	}
-	l.eventually(20*time.Second, "the store has readings of all devices", func() bool {
+	l.eventually(time.Minute, "the store has readings of all devices", func() bool {
 		onTime, _ := l.stored()
 		return len(onTime[key{"air", "pm2_5"}]) > 3 && len(onTime[key{"tank", "level"}]) > 3 &&
 			len(onTime[key{"cabinet-air", "air_temperature"}]) > 0 && len(onTime[key{"gate-cam", "device_up"}]) > 0
 	})
 	l.set(pm25Register, 120)
-	l.eventually(15*time.Second, "an alert is active", func() bool { return len(alertsIn(alert.Active)) == 1 })
+	l.eventually(time.Minute, "an alert is active", func() bool { return len(alertsIn(alert.Active)) == 1 })
 	l.set(pm25Register, 30)
-	l.eventually(15*time.Second, "the alert has cleared", func() bool { return len(alertsIn(alert.Cleared)) == 1 })
+	l.eventually(time.Minute, "the alert has cleared", func() bool { return len(alertsIn(alert.Cleared)) == 1 })
 
 	var devices struct {
 		Items []struct {
@@ -299,7 +299,7 @@ func TestKilledInMidFlightNothingAcceptedIsLostAndNoAlertIsDoubled(t *testing.T)
 	}
 	l.set(pm25Register, 30)
 	before := len(l.onTimeOf("air", "pm2_5"))
-	l.eventually(60*time.Second, "readings arrive again", func() bool { return len(l.onTimeOf("air", "pm2_5")) > before+5 })
+	l.eventually(time.Minute, "readings arrive again", func() bool { return len(l.onTimeOf("air", "pm2_5")) > before+5 })
 	accepted := l.handOver()
 	onTime, late := l.stored()
 	compareStored(t, accepted, onTime, late, 1_000_000)
@@ -358,7 +358,7 @@ func (l *line) handOver() map[key]map[int64]float64 {
 			return accepted
 		}
 		l.startEdge()
-		l.eventually(30*time.Second, "the hub has caught up", func() bool { return l.position().Epoch != last.Epoch.String() })
+		l.eventually(time.Minute, "the hub has caught up", func() bool { return l.position().Epoch != last.Epoch.String() })
 	}
 	l.t.Fatal("the edge never got rid of its log")
 	return nil

@@ -129,8 +129,8 @@ func (p *process) stop() {
 	}
 	select {
 	case <-p.done:
-	case <-time.After(15 * time.Second):
-		p.t.Fatalf("%s did not stop within 15 s", p.name)
+	case <-time.After(time.Minute):
+		p.t.Fatalf("%s did not stop within a minute", p.name)
 	}
 	var exit *exec.ExitError
 	if p.err != nil && errors.As(p.err, &exit) {

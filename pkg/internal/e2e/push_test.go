@@ -46,7 +46,7 @@ push:
 	}
 	up := func() *process {
 		p := start(t, "langbiang-hub", "run", "--config", filepath.Join(dir, "hub.yaml"))
-		testutil.Eventually(t, 30*time.Second, "the hub is ready", func() bool {
+		testutil.Eventually(t, time.Minute, "the hub is ready", func() bool {
 			resp, err := http.Get(hub + "/readyz")
 			if err != nil {
 				return false
@@ -91,12 +91,12 @@ push:
 	}()
 	for range max(kills, 1) {
 		before := taken.Load()
-		testutil.Eventually(t, 30*time.Second, "batches are taken", func() bool { return taken.Load() > before+40 })
+		testutil.Eventually(t, time.Minute, "batches are taken", func() bool { return taken.Load() > before+40 })
 		p.kill()
 		p = up()
 	}
 	before := taken.Load()
-	testutil.Eventually(t, 30*time.Second, "batches are taken after the last start", func() bool { return taken.Load() > before+40 })
+	testutil.Eventually(t, time.Minute, "batches are taken after the last start", func() bool { return taken.Load() > before+40 })
 	close(stop)
 	n := <-done // batches that were taken; one more may have been
 	p.kill()
@@ -116,7 +116,7 @@ push:
 		}
 		return missing, extra + countSamples(late), wrong + max(0, 10-len(onTime))
 	}
-	testutil.Eventually(t, 20*time.Second, "the store has what was taken", func() bool { missing, _, _ := want(); return missing == 0 })
+	testutil.Eventually(t, time.Minute, "the store has what was taken", func() bool { missing, _, _ := want(); return missing == 0 })
 	if missing, extra, wrong := want(); missing+extra+wrong > 0 {
 		t.Errorf("of %d batches: %d samples missing, %d too many, %d wrong", n, missing, extra, wrong)
 	}

@@ -42,7 +42,7 @@ push: {sources: [{id: telegraf, site: "24848", map: [{metric: level, quantity: w
 		for n := from; n < to; n++ {
 			fmt.Fprintf(&rows, "level,host=h value=%d %d\n", n, began+int64(n))
 		}
-		l.eventually(20*time.Second, "the rows are taken", func() bool {
+		l.eventually(time.Minute, "the rows are taken", func() bool {
 			resp, err := http.Post(l.http+"/api/v2/write?precision=ms", "text/plain", strings.NewReader(rows.String()))
 			if err != nil {
 				return false
@@ -59,7 +59,7 @@ push: {sources: [{id: telegraf, site: "24848", map: [{metric: level, quantity: w
 			want += r[1] - r[0]
 		}
 		var onTime, late map[key]map[int64]float64
-		l.eventually(20*time.Second, when, func() bool {
+		l.eventually(time.Minute, when, func() bool {
 			onTime, late = storedOf(t, l.http, "telegraf")
 			return countSamples(onTime)+countSamples(late) >= want
 		})

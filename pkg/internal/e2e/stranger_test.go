@@ -123,7 +123,7 @@ func (h *strangerHub) run(durable time.Duration) {
 
 func (h *strangerHub) eventually(what string, cond func() bool) {
 	h.t.Helper()
-	testutil.Eventually(h.t, 20*time.Second, what, func() bool {
+	testutil.Eventually(h.t, time.Minute, what, func() bool {
 		if !h.alive() {
 			h.t.Fatalf("the hub died (%v) while waiting: %s", h.err, what)
 		}

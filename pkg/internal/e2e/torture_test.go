@@ -39,7 +39,7 @@ func TestTortureNothingAcceptedIsLostNothingCountedTwice(t *testing.T) {
 		s.start()
 	}
 	for _, s := range w.stations {
-		w.eventually(30*time.Second, "the hub knows "+s.id, func() bool { e, ok := w.state(s.id); return ok && e.Sequence > 0 })
+		w.eventually(time.Minute, "the hub knows "+s.id, func() bool { e, ok := w.state(s.id); return ok && e.Sequence > 0 })
 	}
 	began := time.Now()
 	for i, st := range steps {

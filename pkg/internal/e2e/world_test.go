@@ -167,7 +167,7 @@ func answers(c *http.Client, url string) bool {
 func (w *world) startField() {
 	w.t.Helper()
 	w.field = startCommand(w.t, "fieldsim", w.within(exec.Command(filepath.Join(bin, "fieldsim"), w.fieldArgs...)))
-	w.eventually(20*time.Second, "the field serves", func() bool { return answers(w.toField, w.control+"/state") })
+	w.eventually(time.Minute, "the field serves", func() bool { return answers(w.toField, w.control+"/state") })
 }
 
 // within makes a command run where field and edges are.
@@ -181,7 +181,7 @@ func (w *world) within(cmd *exec.Cmd) *exec.Cmd {
 func (w *world) startHub() {
 	w.t.Helper()
 	w.hub = start(w.t, "langbiang-hub", "run", "--config", filepath.Join(w.dir, "hub.yaml"))
-	w.eventually(30*time.Second, "the hub is ready", func() bool { return answers(http.DefaultClient, w.http+"/readyz") })
+	w.eventually(time.Minute, "the hub is ready", func() bool { return answers(http.DefaultClient, w.http+"/readyz") })
 }
 
 func (s *station) start() {
