@@ -14,6 +14,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"github.com/langbiang/langbiang/pkg/internal/settings"
 )
 
 // A running agent can be asked by the commands of a technician: HTTP with JSON on
@@ -151,8 +153,7 @@ func askStream(ctx context.Context, dataDir, path string, query url.Values) (io.
 func request(ctx context.Context, method, dataDir, path string, query url.Values) (io.ReadCloser, error) {
 	client := &http.Client{Transport: &http.Transport{
 		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-			var d net.Dialer
-			return d.DialContext(ctx, "unix", filepath.Join(dataDir, socketName))
+			return settings.DialControl(ctx, filepath.Join(dataDir, socketName))
 		},
 		DisableKeepAlives: true,
 	}}

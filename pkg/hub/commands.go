@@ -48,8 +48,7 @@ const consoleURL = "http://localhost"
 func (p *Plan) console() *http.Client {
 	return &http.Client{Transport: &http.Transport{
 		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-			var d net.Dialer
-			return d.DialContext(ctx, "unix", filepath.Join(p.Config.DataDir, socketName))
+			return settings.DialControl(ctx, filepath.Join(p.Config.DataDir, socketName))
 		},
 		DisableKeepAlives: true,
 	}}
