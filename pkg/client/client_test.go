@@ -20,6 +20,7 @@ import (
 	"github.com/langbiang/langbiang/pkg/alert"
 	"github.com/langbiang/langbiang/pkg/alert/feed"
 	"github.com/langbiang/langbiang/pkg/api"
+	"github.com/langbiang/langbiang/pkg/internal/testutil"
 	"github.com/langbiang/langbiang/pkg/ledger"
 	"github.com/langbiang/langbiang/pkg/telemetry"
 )
@@ -43,7 +44,7 @@ type hub struct {
 }
 
 func newHub(t *testing.T) *hub {
-	h := &hub{t: t, dir: t.TempDir(), addr: "127.0.0.1:0"}
+	h := &hub{t: t, dir: t.TempDir(), addr: testutil.FreeAddress(t)}
 	h.start()
 	t.Cleanup(h.kill)
 	return h

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"io"
 	"log/slog"
-	"net"
 	"sync"
 	"testing"
 	"time"
@@ -17,6 +16,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"go.uber.org/goleak"
 
+	"github.com/langbiang/langbiang/pkg/internal/testutil"
 	"github.com/langbiang/langbiang/pkg/telemetry"
 	"github.com/langbiang/langbiang/pkg/wire"
 )
@@ -79,30 +79,6 @@ func (b *brokerHub) open() {
 	}
 }
 
-// eventually waits until cond holds, for a minute at most.
-func eventually(t *testing.T, what string, cond func() bool) {
-	t.Helper()
-	deadline := time.After(time.Minute)
-	tick := time.NewTicker(2 * time.Millisecond)
-	defer tick.Stop()
-	for !cond() {
-		select {
-		case <-tick.C:
-		case <-deadline:
-			t.Fatalf("not within a minute: %s", what)
-		}
-	}
-}
-
-func freeAddr(t *testing.T) string {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = l.Close() }()
-	return l.Addr().String()
-}
-
 func TestFramesBecomeSafeThroughABrokerThatRestarts(t *testing.T) {
 	epoch := wire.Epoch{Instance: wire.Instance{1}, Start: 1, Random: 2}
 	log := newMemLog()
@@ -125,7 +101,7 @@ func TestFramesBecomeSafeThroughABrokerThatRestarts(t *testing.T) {
 		}
 		return wire.Pos{Epoch: epoch, Seq: to}
 	}
-	b := &brokerHub{t: t, addr: freeAddr(t), hub: &modelHub{t: t, schemas: map[wire.Hash]bool{}, instance: epoch.Instance, credit: 32 << 10}}
+	b := &brokerHub{t: t, addr: testutil.FreeAddress(t), hub: &modelHub{t: t, schemas: map[wire.Hash]bool{}, instance: epoch.Instance, credit: 32 << 10}}
 	snapshots := 0
 	u, err := New(Config{
 		URL: "mqtt://" + b.addr, Edge: "lac-duong-01", Epoch: epoch, MaxBackoff: 200 * time.Millisecond, AnswerTimeout: time.Second,
@@ -139,24 +115,24 @@ func TestFramesBecomeSafeThroughABrokerThatRestarts(t *testing.T) {
 	// The agent starts while there is no hub, with a backlog.
 	last := add(1, 500)
 	go func() { done <- u.Run(ctx) }()
-	eventually(t, "the failed connection is shown", func() bool { return u.Status().Reason != "" })
+	testutil.Eventually(t, time.Minute, "the failed connection is shown", func() bool { return u.Status().Reason != "" })
 	b.open()
-	eventually(t, "the backlog is safe", func() bool { return log.safePos() == last })
+	testutil.Eventually(t, time.Minute, "the backlog is safe", func() bool { return log.safePos() == last })
 	last = add(501, 510)
-	eventually(t, "a live frame is safe", func() bool { return log.safePos() == last })
+	testutil.Eventually(t, time.Minute, "a live frame is safe", func() bool { return log.safePos() == last })
 	if err := b.server.Close(); err != nil {
 		t.Fatal(err)
 	}
 	last = add(511, 700)
-	eventually(t, "the loss is noticed", func() bool { return !u.Status().Connected })
+	testutil.Eventually(t, time.Minute, "the loss is noticed", func() bool { return !u.Status().Connected })
 	b.open()
-	eventually(t, "what piled up is safe", func() bool { return log.safePos() == last })
-	eventually(t, "the status says so", func() bool { s := u.Status(); return s.Connected && s.Got == last })
+	testutil.Eventually(t, time.Minute, "what piled up is safe", func() bool { return log.safePos() == last })
+	testutil.Eventually(t, time.Minute, "the status says so", func() bool { s := u.Status(); return s.Connected && s.Got == last })
 	cancel()
 	if err := <-done; err != nil {
 		t.Errorf("Run: %v", err)
 	}
-	eventually(t, "the good-bye arrives", func() bool {
+	testutil.Eventually(t, time.Minute, "the good-bye arrives", func() bool {
 		b.mu.Lock()
 		defer b.mu.Unlock()
 		n := len(b.states)

@@ -123,7 +123,7 @@ func TestDebiansAlertmanagerFiresAndResolves(t *testing.T) {
 	}
 	fires := func(want string) {
 		t.Helper()
-		eventually(t, drivertest.Limit, "it fires: "+want, func() bool { return firing() == want })
+		drivertest.Until(t, "it fires: "+want, func() bool { return firing() == want })
 	}
 	l := newAlertLog(t)
 	cfg := deliver.Config{Alertmanagers: []deliver.AlertmanagerConfig{{Name: "am", URL: base, ResendEvery: time.Second, Watchdog: true}}}
@@ -186,12 +186,12 @@ func TestMosquittoKeepsTheStateOfEachActiveAlert(t *testing.T) {
 			}
 		}
 	}
-	eventually(t, drivertest.Limit, "the active one is retained", func() bool { return retained() == "hub state/a2" })
+	drivertest.Until(t, "the active one is retained", func() bool { return retained() == "hub state/a2" })
 	broker.stop()
 	l.raise("wind", alert.Warning)
 	start() // without a file it has forgotten everything
-	eventually(t, drivertest.Limit, "it is told again", func() bool { return retained() == "hub state/a2 state/a3" })
-	eventually(t, drivertest.Limit, "everything is given", func() bool { return d.Deliveries()[0].Lag == 0 })
+	drivertest.Until(t, "it is told again", func() bool { return retained() == "hub state/a2 state/a3" })
+	drivertest.Until(t, "everything is given", func() bool { return d.Deliveries()[0].Lag == 0 })
 	stop()
 }
 
@@ -245,7 +245,7 @@ func TestTheExamplesMissNothing(t *testing.T) {
 				}
 			}
 			stop := start()
-			eventually(t, drivertest.Limit, "the first five", has(5))
+			drivertest.Until(t, "the first five", has(5))
 			srv.CloseClientConnections()
 			srv.Close()
 			l.raise("rain", alert.Warning)
@@ -258,11 +258,11 @@ func TestTheExamplesMissNothing(t *testing.T) {
 			srv.Listener = ln
 			srv.Start()
 			t.Cleanup(srv.Close)
-			eventually(t, 2*drivertest.Limit, "what came while the hub was away", has(6))
+			drivertest.Until(t, "what came while the hub was away", has(6))
 			stop()
 			l.raise("rain", alert.Warning)
 			stop = start()
-			eventually(t, drivertest.Limit, "what came while the consumer was away", has(7))
+			drivertest.Until(t, "what came while the consumer was away", has(7))
 			stop()
 			srv.CloseClientConnections()
 		})

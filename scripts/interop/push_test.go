@@ -27,6 +27,7 @@ import (
 	"github.com/prometheus/prometheus/model/value"
 	"github.com/prometheus/prometheus/prompb"
 
+	"github.com/langbiang/langbiang/pkg/driver/drivertest"
 	"github.com/langbiang/langbiang/pkg/hub"
 )
 
@@ -67,7 +68,7 @@ push: {sources: [{id: push, site: "24848", token_file: ./token, %s}]}
 		}
 		http.DefaultClient.CloseIdleConnections()
 	})
-	eventually(t, time.Minute, "the hub answers", func() bool {
+	drivertest.Until(t, "the hub answers", func() bool {
 		resp, err := http.Get("http://" + h.Addr() + "/readyz")
 		if err != nil {
 			return false
@@ -76,17 +77,6 @@ push: {sources: [{id: push, site: "24848", token_file: ./token, %s}]}
 		return resp.StatusCode == http.StatusOK
 	})
 	return "http://" + h.Addr()
-}
-
-// eventually waits for a condition.
-func eventually(t *testing.T, limit time.Duration, what string, cond func() bool) {
-	t.Helper()
-	for end := time.Now().Add(limit); !cond(); {
-		if time.Now().After(end) {
-			t.Fatalf("not within %v: %s", limit, what)
-		}
-		<-time.After(50 * time.Millisecond)
-	}
 }
 
 // ask asks a Prometheus, or a hub at /prometheus.
@@ -142,7 +132,7 @@ func TestInfluxDBsOwnClient(t *testing.T) {
 		w.WritePoint(influx.NewPoint("many", map[string]string{"host": "h1"}, map[string]any{"value": i}, now.Add(-time.Duration(i)*time.Second)))
 	}
 	w.Flush()
-	eventually(t, time.Minute, "the points are in the store", func() bool {
+	drivertest.Until(t, "the points are in the store", func() bool {
 		data, _ := ask(t, h+"/prometheus", "query", url.Values{"query": {"count_over_time(many[10m])"}})
 		return strings.Contains(fmt.Sprint(data), "250") && count(t, h, `air_temperature{site="24848",edge="push",device="h1",point="temperature"} == 21.5`) == 1
 	})
@@ -151,7 +141,7 @@ func TestInfluxDBsOwnClient(t *testing.T) {
 	if !errors.As(err, &he) || he.StatusCode != http.StatusBadRequest || !strings.Contains(err.Error(), "1 rows were taken and are on disk, 2 were not: line 2, column") {
 		t.Errorf("partial write: %v", err)
 	}
-	eventually(t, time.Minute, "the good row is in the store", func() bool { return count(t, h, "good") == 1 })
+	drivertest.Until(t, "the good row is in the store", func() bool { return count(t, h, "good") == 1 })
 	other := influx.NewClient(h, "another")
 	defer other.Close()
 	if err := other.WriteAPIBlocking("o", "b").WriteRecord(t.Context(), "a v=1"); !errors.As(err, &he) || he.StatusCode != http.StatusUnauthorized {
@@ -170,7 +160,7 @@ func TestVMAgentWrites(t *testing.T) {
 	}
 	serve(t, "started vmagent", "vmagent", "-httpListenAddr=127.0.0.1:"+port, "-promscrape.config="+config, "-remoteWrite.url="+h+"/api/v1/push",
 		"-remoteWrite.bearerToken="+token, "-remoteWrite.tmpDataPath="+filepath.Join(dir, "queue"), "-remoteWrite.flushInterval=1s")
-	eventually(t, time.Minute, "what vmagent scrapes is in the store", func() bool {
+	drivertest.Until(t, "what vmagent scrapes is in the store", func() bool {
 		return count(t, h, `up{job="hub",edge="push",site="24848"} == 1`) == 1 && count(t, h, `langbiang_push_rows_total{source="push"} > 10`) == 1
 	})
 }
@@ -199,7 +189,7 @@ scrape_configs:
 remote_write:
 - {url: %q, bearer_token: %s, queue_config: {batch_send_deadline: 1s}}
 `, strings.TrimPrefix(h, "http://"), h+"/api/v1/push", token))
-	eventually(t, time.Minute, "what Prometheus scrapes is in the store", func() bool {
+	drivertest.Until(t, "what Prometheus scrapes is in the store", func() bool {
 		return count(t, h, `up{job="hub",edge="push"} == 1`) == 1
 	})
 	if n := count(t, h, `{__name__=~"go_.*"}`); n != 0 {
@@ -275,7 +265,7 @@ func TestQueriesAnswerAsPrometheusDoes(t *testing.T) {
 	}
 	post(t, h+"/api/v1/push", &ours)
 	post(t, p+"/api/v1/write", &theirs)
-	eventually(t, time.Minute, "the hub has it", func() bool { return count(t, h, "count({site=\"24848\"} offset 1m) >= 7") == 1 })
+	drivertest.Until(t, "the hub has it", func() bool { return count(t, h, "count({site=\"24848\"} offset 1m) >= 7") == 1 })
 	instant := fmt.Sprint(end.Unix())
 	compared := 0
 	compare := func(path string, q url.Values) {

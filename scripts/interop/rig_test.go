@@ -81,15 +81,10 @@ func (s *server) stop() {
 	}
 }
 
-// freePort returns one that nobody listens on.
+// freePort is the port of a free address.
 func freePort(t *testing.T) string {
 	t.Helper()
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = ln.Close() }()
-	_, port, err := net.SplitHostPort(ln.Addr().String())
+	_, port, err := net.SplitHostPort(drivertest.FreeAddress(t))
 	if err != nil {
 		t.Fatal(err)
 	}

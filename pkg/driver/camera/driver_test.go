@@ -16,6 +16,7 @@ import (
 
 	"github.com/langbiang/langbiang/pkg/driver"
 	"github.com/langbiang/langbiang/pkg/driver/drivertest"
+	"github.com/langbiang/langbiang/pkg/internal/testutil"
 	"github.com/langbiang/langbiang/pkg/profile"
 	"github.com/langbiang/langbiang/pkg/telemetry"
 )
@@ -69,7 +70,7 @@ func (p *pictureServer) down() {
 
 func TestDriverSuite(t *testing.T) {
 	drivertest.Run(t, func(t testing.TB) drivertest.Fixture {
-		p := &pictureServer{listener: &listener{addr: "127.0.0.1:0"}, t: t, jpeg: scene(t, 60, true)}
+		p := &pictureServer{listener: &listener{addr: testutil.FreeAddress(t)}, t: t, jpeg: scene(t, 60, true)}
 		p.up()
 		t.Cleanup(p.down)
 		base := "http://" + p.addr

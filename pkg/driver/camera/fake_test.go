@@ -24,6 +24,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/langbiang/langbiang/pkg/driver"
+	"github.com/langbiang/langbiang/pkg/internal/testutil"
 	"github.com/langbiang/langbiang/pkg/profile"
 )
 
@@ -46,7 +47,7 @@ type listener struct {
 
 func listen(t testing.TB, serve func(ctx context.Context, c net.Conn)) *listener {
 	t.Helper()
-	l := &listener{addr: "127.0.0.1:0"}
+	l := &listener{addr: testutil.FreeAddress(t)}
 	l.start(t, serve)
 	t.Cleanup(l.stop)
 	return l

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/langbiang/langbiang/pkg/driver/sim"
+	"github.com/langbiang/langbiang/pkg/internal/testutil"
 )
 
 // Fault is how an answer goes wrong. The zero value is no fault.
@@ -45,13 +46,17 @@ func (f *Field) ServeASCIIOverTCP(t testing.TB) *TCP {
 
 func open(t testing.TB, serve func(context.Context, net.Conn)) *TCP {
 	t.Helper()
-	s := sim.Loopback(serve)
+	s := &sim.Server{Address: testutil.FreeAddress(t), Serve: serve} // it may be stopped and started
 	if err := s.Start(); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(s.Stop)
 	return s
 }
+
+// FreeAddress returns a loopback address for a program that is told where to listen.
+// It is the test's until it ends.
+func FreeAddress(t testing.TB) string { return testutil.FreeAddress(t) }
 
 // Serial is a field behind a pseudo-terminal.
 type Serial struct {

@@ -9,6 +9,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/langbiang/langbiang/pkg/driver"
+	"github.com/langbiang/langbiang/pkg/internal/testutil"
 )
 
 // Fixture is a driver's configuration and the outside that it reads, as [Run]
@@ -115,16 +116,7 @@ func (f *Fixture) goesDown(t testing.TB, rec *Recorder, device int) {
 // is for states of the outside, which nothing in this process can signal.
 func Until(t testing.TB, what string, cond func() bool) {
 	t.Helper()
-	limit, tick := time.NewTimer(Limit), time.NewTicker(5*time.Millisecond)
-	defer limit.Stop()
-	defer tick.Stop()
-	for !cond() {
-		select {
-		case <-tick.C:
-		case <-limit.C:
-			t.Fatalf("not within %v: %s", Limit, what)
-		}
-	}
+	testutil.Eventually(t, Limit, what, cond)
 }
 
 func testReads(t *testing.T, f Fixture) {

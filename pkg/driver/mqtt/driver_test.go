@@ -2,7 +2,6 @@ package mqtt
 
 import (
 	"fmt"
-	"net"
 	"strings"
 	"testing"
 	"time"
@@ -92,13 +91,7 @@ func TestMessagesKeepTheirOrder(t *testing.T) {
 }
 
 func TestBrokerThatIsDownIsAStateOfTheDevices(t *testing.T) {
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	b := &testBroker{t: t, addr: ln.Addr().String()}
-	_ = ln.Close()
-	t.Cleanup(b.stop)
+	b := idleBroker(t)
 
 	s := newSink(true)
 	start(t, Config{URL: "tcp://" + b.addr, ClientID: "edge"}, s, dev("d", profile.Point{ID: "n", Topic: "a/+/n"}))

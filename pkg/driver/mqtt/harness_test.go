@@ -17,23 +17,16 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/langbiang/langbiang/pkg/driver"
+	"github.com/langbiang/langbiang/pkg/internal/testutil"
 	"github.com/langbiang/langbiang/pkg/profile"
 	"github.com/langbiang/langbiang/pkg/telemetry"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// eventually polls until ok holds, for at most a minute.
 func eventually(t *testing.T, what string, ok func() bool) {
 	t.Helper()
-	tick := time.NewTicker(2 * time.Millisecond)
-	defer tick.Stop()
-	for deadline := time.Now().Add(time.Minute); time.Now().Before(deadline); <-tick.C {
-		if ok() {
-			return
-		}
-	}
-	t.Fatalf("not within a minute: %s", what)
+	testutil.Eventually(t, time.Minute, what, ok)
 }
 
 // testBroker is an in-process broker that can be stopped and started on the
@@ -45,8 +38,14 @@ type testBroker struct {
 }
 
 func newBroker(t testing.TB, hooks ...broker.Hook) *testBroker {
-	b := &testBroker{t: t, addr: "127.0.0.1:0"}
+	b := idleBroker(t)
 	b.start(hooks...)
+	return b
+}
+
+// idleBroker is one that was not started yet.
+func idleBroker(t testing.TB) *testBroker {
+	b := &testBroker{t: t, addr: testutil.FreeAddress(t)}
 	t.Cleanup(b.stop)
 	return b
 }
