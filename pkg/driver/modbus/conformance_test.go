@@ -46,6 +46,7 @@ func TestASCIIOverTCPPassesTheSuite(t *testing.T) {
 
 func fixture(t testing.TB, field *drivertest.Field, cfg *Config, start func() error, stop func()) drivertest.Fixture {
 	const first = 100
+	cfg.Timeout = time.Second // a device falls silent, and its neighbours must not
 	f := drivertest.Fixture{Source: cfg}
 	for unit := 1; unit <= 3; unit++ {
 		field.Holding(unit, first, 0, 0)

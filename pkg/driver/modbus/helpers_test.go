@@ -43,12 +43,16 @@ func device(unit int, interval time.Duration, points ...profile.Point) *driver.D
 	return d
 }
 
+// patience is for devices that answer: a machine that is busy makes none of them
+// silent. Tests whose devices keep silent say for how long they are waited for.
+const patience = 10 * time.Second
+
 func tcpConfig(address string) *Config {
-	return &Config{Transport: TransportTCP, Address: address, Timeout: 150 * time.Millisecond}
+	return &Config{Transport: TransportTCP, Address: address, Timeout: patience}
 }
 
 func rtuConfig(port string) *Config {
-	return &Config{Transport: TransportRTU, Port: port, Baud: 115200, Timeout: 150 * time.Millisecond}
+	return &Config{Transport: TransportRTU, Port: port, Baud: 115200, Timeout: patience}
 }
 
 // run starts a driver for the devices.

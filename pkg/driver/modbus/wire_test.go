@@ -2,6 +2,7 @@ package modbus
 
 import (
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -70,16 +71,22 @@ func TestFaultsAreNamed(t *testing.T) {
 				field.Break(1, c.fault)
 				d := device(1, often, holdings(0, 1)...)
 				rec, _ := run(t, cfg, d)
-				rec.Wait(t, "down", func() bool { s := rec.State(d.ID); return s.Known && !s.Up })
-				if s := rec.State(d.ID); s.Reason != c.reason || !strings.Contains(s.Detail, c.detail) {
-					t.Errorf("down with %v, %q; want %v, %q", s.Reason, s.Detail, c.reason, c.detail)
-				}
-				for p := range d.Points {
-					r, ok := rec.Last(d.ID, p)
-					if !ok || r.Quality != telemetry.BadQuality(c.reason) {
-						t.Errorf("point %d has quality %v, want bad: %v", p, r.Quality, c.reason)
+				// On a busy machine an answer may come too late before it comes wrong.
+				var s drivertest.State
+				t.Cleanup(func() {
+					if t.Failed() {
+						t.Logf("it was down with %v, %q; want %v, %q", s.Reason, s.Detail, c.reason, c.detail)
 					}
-				}
+				})
+				rec.Wait(t, "down for its reason, and so are its points", func() bool {
+					s = rec.State(d.ID)
+					for p := range d.Points {
+						if r, ok := rec.Last(d.ID, p); !ok || r.Quality != telemetry.BadQuality(c.reason) {
+							return false
+						}
+					}
+					return s.Known && !s.Up && s.Reason == c.reason && strings.Contains(s.Detail, c.detail)
+				})
 				field.Break(1, drivertest.Fault{})
 				rec.Wait(t, "up again", func() bool {
 					a, ok := rec.Last(d.ID, 0)
@@ -146,7 +153,9 @@ func TestAnEchoingAdapterIsRead(t *testing.T) {
 		t.Fatal(err)
 	}
 	d := device(1, often, holding(0))
-	rec, _ := run(t, rtuConfig(s.Path), d, device(2, often, holding(0)))
+	cfg := rtuConfig(s.Path)
+	cfg.Timeout = 500 * time.Millisecond
+	rec, _ := run(t, cfg, d, device(2, often, holding(0)))
 	rec.Wait(t, "read", func() bool { r, ok := rec.Last(d.ID, 0); return ok && r.Quality == 0 && r.Value == 17 })
 	rec.Wait(t, "the other one is silent", func() bool { s := rec.State("unit-2"); return s.Known && s.Reason == telemetry.ReasonNoAnswer })
 }
@@ -169,9 +178,20 @@ func TestLateAnswersDoNotShiftTheOthers(t *testing.T) {
 			return drivertest.Fault{}
 		})
 		rec, stop := run(t, cfg, devices...)
-		rec.Wait(t, "many readings of each", func() bool {
+		good := func(d *driver.Device) (n int) {
+			for _, r := range rec.Readings(d.ID, 0) {
+				if r.Quality.IsBad() {
+					continue
+				}
+				if n++; r.Value != float64(1000*d.Unit) {
+					t.Fatalf("%s has the value %v of another unit", d.ID, r.Value)
+				}
+			}
+			return n
+		}
+		rec.Wait(t, "many readings of each, good ones among them", func() bool {
 			for _, d := range devices {
-				if rec.Count(d.ID) < 30 {
+				if rec.Count(d.ID) < 30 || good(d) < 8 {
 					return false
 				}
 			}
@@ -179,18 +199,7 @@ func TestLateAnswersDoNotShiftTheOthers(t *testing.T) {
 		})
 		stop()
 		for _, d := range devices {
-			good := 0
-			for _, r := range rec.Readings(d.ID, 0) {
-				if r.Quality.IsBad() {
-					continue
-				}
-				if good++; r.Value != float64(1000*d.Unit) {
-					t.Fatalf("%s has the value %v of another unit", d.ID, r.Value)
-				}
-			}
-			if good < 8 {
-				t.Errorf("%s has %d good readings of %d", d.ID, good, rec.Count(d.ID))
-			}
+			good(d)
 		}
 	})
 }
@@ -236,6 +245,8 @@ func TestAPortHasOneOwner(t *testing.T) {
 	})
 }
 
+// How many polls a machine makes in a second is its own affair; that the dead unit
+// takes them from nobody is not. By the clock the same is tested without a wire.
 func TestADeadUnitLeavesTheCadenceOfItsBusAlone(t *testing.T) {
 	t.Parallel()
 	field := &drivertest.Field{}
@@ -246,26 +257,43 @@ func TestADeadUnitLeavesTheCadenceOfItsBusAlone(t *testing.T) {
 		field.Holding(unit, 0, uint16(unit))
 		devices = append(devices, device(unit, interval, holding(0)))
 	}
-	field.Break(3, drivertest.Fault{Drop: true})
+	var asked atomic.Int64
+	field.Script(func(r drivertest.Request) drivertest.Fault {
+		if r.Unit != 3 {
+			return drivertest.Fault{}
+		}
+		asked.Add(1)
+		return drivertest.Fault{Drop: true}
+	})
 	cfg := rtuConfig(s.Path)
 	cfg.Timeout = 100 * time.Millisecond
 	rec, stop := run(t, cfg, devices...)
 	rec.Wait(t, "the dead unit is known", func() bool { return rec.State("unit-3").Calls > 5 })
 	rec.Forget()
+	asked.Store(0)
 	begin := time.Now()
-	rec.Wait(t, "two seconds of polls", func() bool { return time.Since(begin) > 2*time.Second })
-	want := int(time.Since(begin) / interval)
-	stop()
-	for _, d := range devices {
-		if d.Unit == 3 {
-			continue
+	rec.Wait(t, "twenty polls of each", func() bool {
+		for _, d := range devices {
+			if rec.Count(d.ID) < 20 {
+				return false
+			}
 		}
-		if n := rec.Count(d.ID); n < want*85/100 {
-			t.Errorf("%s was read %d times, want %d", d.ID, n, want)
+		return true
+	})
+	lost := time.Duration(asked.Load()) * cfg.Timeout
+	took := time.Since(begin)
+	stop()
+	if lost > took/share+3*cfg.Timeout {
+		t.Errorf("the dead unit cost %v of %v", lost, took)
+	}
+	least, most := rec.Count("unit-1"), 0
+	for _, d := range devices {
+		if n := rec.Count(d.ID); d.Unit != 3 {
+			least, most = min(least, n), max(most, n)
 		}
 	}
-	if n := rec.Count("unit-3"); n < want*70/100 {
-		t.Errorf("the dead unit has %d bad readings, want about %d", n, want)
+	if dead := rec.Count("unit-3"); least < most*70/100 || dead < least*70/100 {
+		t.Errorf("of the devices of one bus the one has %d readings and the other %d; the dead one %d", least, most, dead)
 	}
 }
 

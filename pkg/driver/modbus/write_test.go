@@ -168,7 +168,7 @@ func TestWhatBecameOfAWriteIsTold(t *testing.T) {
 			field := writableField()
 			s := field.ServeTCP(t)
 			cfg := tcpConfig(s.Address)
-			cfg.Timeout = 300 * time.Millisecond
+			cfg.Timeout = 2 * time.Second
 			w, rec := running(t, cfg, writable(1))
 			rec.Wait(t, "a poll", func() bool { return rec.State("valve").Up })
 			field.Forget()
