@@ -75,7 +75,7 @@ func TestDriverSuite(t *testing.T) {
 		t.Cleanup(p.down)
 		base := "http://" + p.addr
 		return drivertest.Fixture{
-			Source: &Config{Timeout: 300 * time.Millisecond},
+			Source: &Config{Timeout: time.Second},
 			Devices: []*driver.Device{
 				device("one", profile.CameraDefaults{Snapshot: base + "/0"}, 50*time.Millisecond, profile.CameraPictureAge, profile.CameraDark),
 				device("two", profile.CameraDefaults{Snapshot: base + "/1"}, 50*time.Millisecond, profile.CameraPictureAge),

@@ -288,8 +288,9 @@ func encode(t testing.TB, img image.Image) []byte {
 	return b.Bytes()
 }
 
+// testConfig is patient: a busy machine makes no camera silent.
 func testConfig() *Config {
-	c := &Config{Timeout: 2 * time.Second, Sample: 300 * time.Millisecond, User: userName, Password: secret}
+	c := &Config{Timeout: 30 * time.Second, Sample: 300 * time.Millisecond, User: userName, Password: secret}
 	c.ApplyDefaults()
 	return c
 }

@@ -97,7 +97,9 @@ func TestFaultsOfAStreamAreNamed(t *testing.T) {
 			t.Parallel()
 			l := listen(t, c.cam.serve)
 			cfg := testConfig()
-			cfg.Timeout = 400 * time.Millisecond
+			if c.reason == telemetry.ReasonNoAnswer {
+				cfg.Timeout = 400 * time.Millisecond
+			}
 			_, f, _ := probeRTSP(t.Context(), cfg, streamAt(t, l.addr), c.user, time.Second)
 			if f.reason != c.reason || !strings.Contains(f.text, c.text) {
 				t.Errorf("%v: %s", f.reason, f.text)
@@ -121,7 +123,7 @@ func TestAStreamWithoutPicturesHasARateOfZero(t *testing.T) {
 	cam := &rtspCamera{sdp: sdpH264, fps: 25}
 	l := listen(t, cam.serve)
 	cfg := testConfig()
-	cfg.Timeout = 400 * time.Millisecond
+	cfg.Timeout = 2 * time.Second // for the first picture, which never comes
 	s, f, sf := probeRTSP(t.Context(), cfg, streamAt(t, l.addr), login{}, 200*time.Millisecond)
 	if f.failed() || sf.failed() || s.frames != 0 || s.frameRate != 0 || s.codec != "H264" {
 		t.Errorf("%+v %v %v", s, f, sf)
@@ -141,7 +143,6 @@ func TestACameraThatFloodsIsLeft(t *testing.T) {
 	cam := &rtspCamera{sdp: sdpH264, fps: 25, endless: true}
 	l := listen(t, cam.serve)
 	cfg := testConfig()
-	cfg.Timeout = 20 * time.Second // it must be the bytes that end it
 	start := time.Now()
 	_, f, sf := probeRTSP(t.Context(), cfg, streamAt(t, l.addr), login{}, time.Second)
 	if f.failed() || sf.reason != telemetry.ReasonMalformed || !strings.Contains(sf.text, errTooMuch.Error()) {
@@ -155,10 +156,9 @@ func TestAProbeEndsWithItsContext(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	time.AfterFunc(50*time.Millisecond, cancel)
 	cfg := testConfig()
-	cfg.Timeout = time.Minute
-	start := time.Now()
-	if _, f, _ := probeRTSP(ctx, cfg, streamAt(t, l.addr), login{}, 0); !f.failed() || time.Since(start) > 10*time.Second {
-		t.Errorf("%v after %v", f, time.Since(start))
+	cfg.Timeout = time.Hour // longer than a test may take
+	if _, f, _ := probeRTSP(ctx, cfg, streamAt(t, l.addr), login{}, 0); !f.failed() {
+		t.Errorf("%v", f)
 	}
 }
 

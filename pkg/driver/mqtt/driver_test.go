@@ -195,8 +195,10 @@ func TestSilentDeviceIsDown(t *testing.T) {
 	d.MQTT.ExpectEvery = 150 * time.Millisecond
 	start(t, Config{URL: "tcp://" + b.addr}, s, d).connected(t)
 	eventually(t, "silent", func() bool { return s.last("air").reason == telemetry.ReasonSilent })
-	b.publish("air/1", "1", false, 0)
-	eventually(t, "up", func() bool { return s.last("air").up })
+	eventually(t, "up", func() bool {
+		b.publish("air/1", "1", false, 0)
+		return s.last("air").up
+	})
 	eventually(t, "silent again", func() bool { return !s.last("air").up })
 }
 
@@ -248,9 +250,9 @@ func TestRefusedLoginIsSaid(t *testing.T) {
 	b := newBroker(t, new(stranger))
 	s := newSink(true)
 	r := start(t, Config{URL: "tcp://" + b.addr, User: "edge", Password: "no"}, s, dev("d", profile.Point{ID: "n", Topic: "n"}))
-	eventually(t, "unreachable", func() bool { return s.last("d").reason == telemetry.ReasonUnreachable })
-	if st := s.last("d"); !strings.Contains(st.detail, `refuses the user "edge" or the password`) {
-		t.Errorf("detail: %s", st.detail)
-	}
+	eventually(t, "unreachable, and why", func() bool {
+		st := s.last("d")
+		return st.reason == telemetry.ReasonUnreachable && strings.Contains(st.detail, `refuses the user "edge" or the password`)
+	})
 	eventually(t, "tried again", func() bool { return len(s.all()) == 0 && r.log.count("no connection to the broker") > 0 })
 }
