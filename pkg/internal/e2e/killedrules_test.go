@@ -38,7 +38,15 @@ func TestKilledByDiceTheHubsEpisodesAreThoseOfTheEdgesLog(t *testing.T) {
 	l.eventually(time.Minute, "readings arrive", func() bool { return len(l.onTimeOf("air", "pm2_5")) > 3 })
 	for _, level := range []int{170, 20} { // so that every rule has an episode
 		l.set(pm25Register, level)
-		<-time.After(2500 * time.Millisecond)
+		l.eventually(time.Minute, "a level stands for a while", func() bool {
+			samples := l.onTimeOf("air", "pm2_5")
+			times := slices.Sorted(maps.Keys(samples))
+			first := len(times)
+			for first > 0 && samples[times[first-1]] == float64(level) {
+				first--
+			}
+			return first < len(times) && times[len(times)-1]-times[first] >= 2500
+		})
 	}
 	levels := []int{20, 55, 65, 48, 170, 145, 80, 30}
 	for range n {

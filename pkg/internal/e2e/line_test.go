@@ -38,6 +38,7 @@ type line struct {
 const edgeID = "test-01"
 
 // newLine writes the configuration and starts the field. rules is the rule file.
+// Devices that answer are waited for long: a busy machine makes none of them silent.
 func newLine(t *testing.T, rules string) *line {
 	t.Helper()
 	l := &line{t: t, dir: t.TempDir()}
@@ -59,19 +60,20 @@ sites:
 `)
 	l.write("rules.yaml", rules)
 	l.write("edge.yaml", fmt.Sprintf(`
-edge: {id: %s, site: "24848"}
+edge: {id: %[1]s, site: "24848"}
 data_dir: ./edge
-hub: {url: "mqtt://%s", send_every: 200ms, heartbeat: 1s}
+hub: {url: "mqtt://%[2]s", send_every: 200ms, heartbeat: 1s}
 buffer: {commit_every: 400ms}
 clock: {trust: always}
 connections:
-  - {id: cabinet, modbus: {transport: tcp, address: %q, timeout: 300ms}}
-  - {id: bus-1, modbus: {transport: rtu, port: %q, baud: 9600, timeout: 300ms}}
-  - {id: local, mqtt: {url: "tcp://%s"}}
+  - {id: cabinet, modbus: {transport: tcp, address: %[3]q, timeout: 5s}}
+  - {id: annex, modbus: {transport: tcp, address: %[3]q, timeout: 300ms}}
+  - {id: bus-1, modbus: {transport: rtu, port: %[4]q, baud: 9600, timeout: 5s}}
+  - {id: local, mqtt: {url: "tcp://%[5]s"}}
 devices:
   - {id: air, profile: renke/cwt-uwd, connection: cabinet, unit: 1, interval: 200ms}
   - {id: tank, connection: cabinet, unit: 7, interval: 200ms, points: [{id: level, quantity: water_level, holding: 4, type: uint16, scale: 0.001, unit: m}]}
-  - {id: ghost, connection: cabinet, unit: 99, interval: 1s, points: [{id: level, quantity: water_level, holding: 4}]}
+  - {id: ghost, connection: annex, unit: 99, interval: 1s, points: [{id: level, quantity: water_level, holding: 4}]}
   - {id: cabinet-air, profile: generic/xy-md02, connection: bus-1, unit: 1, interval: 500ms}
   - {id: gate-cam, profile: frigate/camera, connection: local, with: {camera: gate}}
 `, edgeID, mqtt, modbus, pty, broker))
@@ -373,40 +375,41 @@ type episode struct {
 	severity   string
 }
 
-// judge is a second, plain evaluation of "above 50 (clear 45) is a warning, above
-// 150 (clear 140) is critical" over the samples of one series.
+// judged is a second, plain evaluation of "above 50 (clear 45) is a warning, above
+// 150 (clear 140) is critical".
+type judged struct{ warn, crit bool }
+
+func (j *judged) look(v float64) {
+	j.crit = v > 150 || j.crit && v > 140
+	j.warn = v > 50 || j.warn && v > 45
+}
+
+func (j judged) severity() string {
+	switch {
+	case j.crit:
+		return "critical"
+	case j.warn:
+		return "warning"
+	}
+	return ""
+}
+
+// judge says which episodes the samples of one series make.
 func judge(samples map[int64]float64) (eps []episode) {
-	times := maps.Keys(samples)
-	warn, crit := false, false
-	var cur *episode
-	for _, t := range sorted(times) {
-		v := samples[t]
-		if v > 150 {
-			crit = true
-		} else if v <= 140 {
-			crit = false
-		}
-		if v > 50 {
-			warn = true
-		} else if v <= 45 {
-			warn = false
-		}
-		severity := ""
-		if crit {
-			severity = "critical"
-		} else if warn {
-			severity = "warning"
-		}
+	var j judged
+	active := false
+	for _, t := range sorted(maps.Keys(samples)) {
+		j.look(samples[t])
+		severity := j.severity()
 		switch {
-		case cur == nil && severity != "":
+		case !active && severity != "":
 			eps = append(eps, episode{start: t, severity: severity})
-			cur = &eps[len(eps)-1]
-		case cur != nil && severity == "":
-			cur.end = t
-			cur = nil
-		case cur != nil:
-			cur.severity = severity
+		case active && severity == "":
+			eps[len(eps)-1].end = t
+		case active:
+			eps[len(eps)-1].severity = severity
 		}
+		active = severity != ""
 	}
 	return eps
 }

@@ -191,6 +191,33 @@ func (f *facts) readings(fr *wire.Frame, give func(fact, float64)) error {
 	return nil
 }
 
+// samples are the accepted ones of a series.
+func (f *facts) samples(k key) map[int64]float64 {
+	f.t.Helper()
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	out := map[int64]float64{}
+	for pos, payload := range f.accepted {
+		fr := f.sent[pos] // with its true times
+		if fr == nil {
+			fr = &wire.Frame{}
+			if err := f.dec.DecodeFrame(payload, fr); err != nil {
+				f.t.Errorf("%s: frame %v: %v", f.edge, pos, err)
+				continue
+			}
+		}
+		err := f.readings(fr, func(x fact, value float64) {
+			if x.key == k {
+				out[x.at] = value
+			}
+		})
+		if err != nil {
+			f.t.Errorf("%s: frame %v: %v", f.edge, pos, err)
+		}
+	}
+	return out
+}
+
 // gap is a range that was declared at the hub.
 type gap struct {
 	after, next string
