@@ -2,6 +2,7 @@ package edge
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/url"
 	"os"
@@ -133,6 +134,9 @@ func (s *scanner) run(ctx context.Context, args []string) error {
 		found, err = s.line(ctx, t, known)
 	default:
 		found, err = s.broker(ctx, t, known)
+	}
+	if errors.Is(err, modbus.ErrPortInUse) {
+		return fmt.Errorf("%w; a running agent holds its lines: sudo systemctl stop langbiang-edge, scan, and start it again (its log keeps what is there)", err)
 	}
 	stopped := ctx.Err() != nil
 	if err != nil && !stopped {

@@ -163,6 +163,7 @@ func deviceStep(s *status, d *deviceStatus) step {
 				"is its unit id right? langbiang-edge scan " + c.ID + " lists those that answer",
 			}
 			if serial {
+				st.try[1] += " (stop the agent for it)"
 				st.try = append(st.try, "has another device the same unit id?")
 			}
 		}

@@ -108,6 +108,7 @@ func (b *backtestFlags) run(ctx context.Context, c settings.Call) error {
 	if err != nil {
 		return err
 	}
+	b.unwatched(c.Stderr, set, histories)
 	found, err := b.evaluate(ctx, set, histories, from, to)
 	if err != nil {
 		return err
@@ -137,6 +138,22 @@ func (b *backtestFlags) run(ctx context.Context, c settings.Call) error {
 	return errors.Join(rules.Plot(f, &rules.Plots{
 		Histories: histories, Judged: rules.Judge(set, histories, to.UnixMilli()), Names: names, Episodes: results, From: from.In(zone), To: to.In(zone),
 	}), f.Close())
+}
+
+// unwatched says which rules watch nothing of what was read: that they raised nothing
+// then says nothing of their limits.
+func (b *backtestFlags) unwatched(w io.Writer, set *rules.Set, histories []rules.History) {
+	watched := map[string]bool{}
+	for i := range histories {
+		for _, id := range set.Matches(histories[i].Series) {
+			watched[id] = true
+		}
+	}
+	for _, r := range set.Rules() {
+		if !watched[r.ID] && r.Quantity != "" && !r.ByClock {
+			_, _ = fmt.Fprintf(w, "%s watches none of the series that were read (%d); are quantity and where right? --device names the device that a CSV file stands for\n", r.ID, len(histories))
+		}
+	}
 }
 
 // variants are the sets to be compared.

@@ -10,6 +10,7 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 )
 
@@ -20,9 +21,20 @@ var verb = regexp.MustCompile(`%[-+# 0-9.*\[\]]*[a-zA-Z]`)
 // and the words of the page and of the pages of login and gateway.
 func spoken(t *testing.T) string {
 	t.Helper()
+	s, err := gathered()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+var gathered = sync.OnceValues(gather)
+
+func gather() (string, error) {
 	var b strings.Builder
 	add := func(s string) {
-		b.WriteString(verb.ReplaceAllString(s, "\x00"))
+		s = strings.ReplaceAll(s, "%%", "\x01")
+		b.WriteString(strings.ReplaceAll(verb.ReplaceAllString(s, "\x00"), "\x01", "%"))
 		b.WriteByte('\n')
 	}
 	for _, dir := range []string{"cmd", "pkg", "firmware-profiles", "scripts/package"} {
@@ -58,10 +70,10 @@ func spoken(t *testing.T) string {
 			return nil
 		})
 		if err != nil {
-			t.Fatal(err)
+			return "", err
 		}
 	}
-	return b.String()
+	return b.String(), nil
 }
 
 // text is a literal, or several that are joined by +.
@@ -109,13 +121,17 @@ func quoted(p *page) map[int]string {
 	return out
 }
 
+// joint is where a sentence may be put together of several texts: a fault and its
+// hint are joined by a semicolon.
+var joint = regexp.MustCompile(`…|; `)
+
 func TestSentencesOfTheProgramsStandInTheirSource(t *testing.T) {
 	source := spoken(t)
 	n := 0
 	for _, p := range pages(t) {
 		for line, sentence := range quoted(p) {
 			n++
-			for _, part := range strings.Split(sentence, "…") {
+			for _, part := range joint.Split(sentence, -1) {
 				if part = strings.TrimSpace(part); part != "" && !strings.Contains(source, part) {
 					t.Errorf("%s:%d: no program says %q", p.path, line, part)
 				}
@@ -128,5 +144,33 @@ func TestSentencesOfTheProgramsStandInTheirSource(t *testing.T) {
 	t.Logf("%d sentences", n)
 	if n < 3 {
 		t.Errorf("%d sentences only", n)
+	}
+}
+
+var italic = regexp.MustCompile(`(?:^|[^*])\*([^*]+)\*(?:$|[^*])`)
+
+// TestTheOperatorsGuidesUseTheWordsOfThePage: what stands in italics there is on the
+// page, in its Vietnamese, or is a level of the shipped tables.
+func TestTheOperatorsGuidesUseTheWordsOfThePage(t *testing.T) {
+	tables, err := os.ReadFile(filepath.Join(root, "configs/rules/tables.yaml"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	source := strings.ToLower(spoken(t) + string(tables))
+	n := 0
+	for _, p := range pages(t) {
+		if filepath.Base(p.path) != "operators.md" {
+			continue
+		}
+		for i, l := range p.prose {
+			for _, m := range italic.FindAllStringSubmatch(code.ReplaceAllString(l, ""), -1) {
+				if n++; m[1] != "nghiêng" && !strings.Contains(source, strings.ToLower(m[1])) {
+					t.Errorf("%s:%d: the page does not say %q", p.path, i+1, m[1])
+				}
+			}
+		}
+	}
+	if n < 100 {
+		t.Errorf("%d words only", n)
 	}
 }

@@ -178,7 +178,7 @@ func plain(err error) string {
 	case errors.Is(err, os.ErrPermission):
 		return "no permission, the agent's user must be in the group of the device (dialout)"
 	case errors.Is(err, syscall.EBUSY):
-		return errPortInUse.Error()
+		return ErrPortInUse.Error()
 	case errors.Is(err, os.ErrDeadlineExceeded):
 		return "it takes nothing more"
 	case errors.As(err, &dns):

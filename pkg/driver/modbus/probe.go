@@ -48,6 +48,9 @@ func (p *Probe) open(ctx context.Context) error {
 	if ctx.Err() != nil {
 		return ErrStopped
 	}
+	if errors.Is(err, ErrPortInUse) {
+		return fmt.Errorf("cannot reach %s: %w", p.line.name(), ErrPortInUse)
+	}
 	return errors.New(unreachable(err, p.line, p.cfg.ConnectTimeout).text)
 }
 

@@ -10,8 +10,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// errPortInUse says that another program has the serial port.
-var errPortInUse = errors.New("the port is in use by another program")
+// ErrPortInUse is in the error of a serial line that another program holds.
+var ErrPortInUse = errors.New("the port is in use by another program")
 
 // serialPort is a serial device in raw mode, read through the runtime's poller.
 // It is locked against other programs: two masters on one RS-485 pair spoil
@@ -34,7 +34,7 @@ func openSerial(_ context.Context, c *Config) (stream, error) {
 func setUp(fd int, c *Config) error {
 	if err := unix.Flock(fd, unix.LOCK_EX|unix.LOCK_NB); err != nil {
 		if errors.Is(err, unix.EWOULDBLOCK) {
-			return errPortInUse
+			return ErrPortInUse
 		}
 		return err
 	}

@@ -7,7 +7,8 @@ import (
 	"errors"
 )
 
-var errPortInUse = errors.New("the port is in use by another program")
+// ErrPortInUse is in the error of a serial line that another program holds.
+var ErrPortInUse = errors.New("the port is in use by another program")
 
 var errNoSerial = errors.New("serial ports are supported on Linux only")
 
