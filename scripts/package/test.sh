@@ -21,7 +21,7 @@ say() { echo "== $*"; }
 in_root() { chroot "$ROOT" env PATH=/usr/sbin:/usr/bin:/sbin:/bin LC_ALL=C.UTF-8 DEBIAN_FRONTEND=noninteractive "$@"; }
 # start UNIT: its ExecStart, as its user; the process id is in $started.
 start() {
-	command=$(sed -n 's/^ExecStart=//p' "$ROOT/lib/systemd/system/$1.service")
+	command=$(sed -n 's/^ExecStart=//p' "$ROOT/usr/lib/systemd/system/$1.service")
 	# shellcheck disable=SC2086
 	(exec chroot "$ROOT" env PATH=/usr/bin:/bin setpriv --reuid "$1" --regid "$1" --init-groups --no-new-privs --bounding-set=-all $command >>"$work/$1.log" 2>&1) &
 	started=$!
