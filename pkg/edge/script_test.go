@@ -42,6 +42,6 @@ func TestCommandLine(t *testing.T) {
 			e.Setenv("BROKER", broker.url)
 			return nil
 		},
-		Cmds: map[string]func(*testscript.TestScript, bool, []string){"waitlisten": testutil.WaitListen, "writelog": writeLog, "damage": damage},
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){"waitlisten": testutil.WaitListen, "waitfile": testutil.WaitFile, "writelog": writeLog, "damage": damage},
 	})
 }

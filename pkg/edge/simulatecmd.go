@@ -27,11 +27,12 @@ const (
 	moveEvery  = time.Second
 	lookEvery  = time.Second
 	soonest    = 100 * time.Millisecond
-	mqttPaceBy = 3 // messages within the longest silence that is expected
+	mqttPaceBy = 3               // messages within the longest silence that is expected
+	scanPace   = 2 * time.Second // of a device that scan is to hear
 )
 
 func simulateCommand() settings.Command[*Plan] {
-	var silent []string
+	var silent, held []string
 	return settings.Command[*Plan]{
 		Use: "simulate", Short: "serve the configured devices from their profiles, so that edge.yaml can be tried with no hardware",
 		Long: `Serves every configured device on this machine, with the registers, messages or
@@ -45,7 +46,9 @@ hub. In another terminal every command works with --simulated:
 Changes of edge.yaml are taken up at once. Ctrl-C ends it.`,
 		Flags: func(f *pflag.FlagSet) {
 			f.StringSliceVar(&silent, "silent", nil, "devices that do not answer, to see what why says of them")
+			f.StringArrayVar(&held, "hold", nil, "[DEVICE.]POINT=VALUE in the quantity's unit: it stands still there; may be given several times")
 		},
+		Commands: []settings.Command[*Plan]{standInCommand()},
 		Run: func(ctx context.Context, c settings.Call, plan *Plan) error {
 			if plan.Simulated {
 				return settings.Usagef("simulate serves what the other commands read with --simulated; call it without")
@@ -58,7 +61,11 @@ Changes of edge.yaml are taken up at once. Ctrl-C ends it.`,
 			if _, err := openSimulation(plan.Config.DataDir); !errors.Is(err, errNoSimulation) {
 				return errors.Join(errors.New("this configuration is simulated already, in another terminal"), err)
 			}
-			s := &simulator{call: c, silent: silent, lines: map[string]*simulated{}}
+			holds, err := parseHolds(held)
+			if err != nil {
+				return err
+			}
+			s := &simulator{call: c, silent: silent, held: holds, lines: map[string]*simulated{}}
 			return s.run(ctx, plan)
 		},
 	}
@@ -68,6 +75,8 @@ Changes of edge.yaml are taken up at once. Ctrl-C ends it.`,
 type simulator struct {
 	call   settings.Call
 	silent []string
+	held   []hold
+	at     string                // where the one connection is served; empty: a free address for each
 	lines  map[string]*simulated // by connection
 	file   *os.File              // of the simulation; nil: not served yet
 	folder string                // of serial ports
@@ -107,7 +116,7 @@ func (s *simulator) run(ctx context.Context, plan *Plan) (err error) {
 		}
 		_ = os.RemoveAll(s.folder)
 	}()
-	if err := s.take(plan); err != nil {
+	if err := errors.Join(s.take(plan), s.missed()); err != nil {
 		return err
 	}
 	if err := s.print(plan); err != nil {
@@ -192,7 +201,9 @@ func (s *simulator) take(plan *Plan) error {
 			s.lines[c.ID] = l
 		}
 		where.Connections[c.ID] = l.at
-		s.fill(l, plan, &c, now)
+		if err := s.fill(l, plan, &c, now); err != nil {
+			return err
+		}
 	}
 	for id, l := range s.lines {
 		if where.Connections[id] == "" {
@@ -247,6 +258,9 @@ func (s *simulator) serve(c *Connection) (*simulated, error) {
 		}
 		server = sim.Streams(serve)
 	}
+	if s.at != "" {
+		server.Address = s.at
+	}
 	if err := server.Start(); err != nil {
 		return nil, err
 	}
@@ -255,7 +269,7 @@ func (s *simulator) serve(c *Connection) (*simulated, error) {
 }
 
 // fill gives a connection its devices. Those that it had begin anew.
-func (s *simulator) fill(l *simulated, plan *Plan, c *Connection, now time.Time) {
+func (s *simulator) fill(l *simulated, plan *Plan, c *Connection, now time.Time) error {
 	if l.field != nil {
 		l.field.Clear()
 	}
@@ -264,6 +278,9 @@ func (s *simulator) fill(l *simulated, plan *Plan, c *Connection, now time.Time)
 	for _, d := range c.Devices {
 		one := &simulatedDevice{Device: d, model: sim.NewModel(d, plan.states(d), plan.Quantities, now)}
 		l.devices = append(l.devices, one)
+		if err := s.hold(one); err != nil {
+			return err
+		}
 		silent := slices.Contains(s.silent, d.ID)
 		if silent {
 			mute = append(mute, d.ID)
@@ -276,6 +293,7 @@ func (s *simulator) fill(l *simulated, plan *Plan, c *Connection, now time.Time)
 		l.camera.Silence(mute)
 	}
 	s.moveLine(l, now)
+	return nil
 }
 
 // states are the fixtures of a device's profile, as its revision reads them.
@@ -338,6 +356,9 @@ func (s *simulator) publish(now time.Time) {
 			if e := d.MQTT.ExpectEvery; e > 0 {
 				every = min(every, e/mqttPaceBy)
 			}
+			if s.at != "" {
+				every = min(every, scanPace)
+			}
 			d.next = now.Add(max(every, soonest))
 			for _, m := range d.model.Messages(now) {
 				l.broker.Publish(m.Topic, m.Payload, m.Retain)
@@ -379,6 +400,11 @@ func (s *simulator) print(plan *Plan) error {
 	}
 	for id, err := range plan.Disabled {
 		fmt.Fprintf(&b, "%s is disabled: %s\n", id, firstLine(err.Error()))
+	}
+	if s.at != "" {
+		b.WriteString(s.found(plan))
+		_, err := io.WriteString(s.call.Stdout, b.String())
+		return err
 	}
 	fmt.Fprintf(&b, "\nIn another terminal:\n  langbiang-edge read --simulated --config %s\n  langbiang-edge run --simulated --config %s\nChanges of the file are taken up at once. Ctrl-C ends it.\n", s.call.Config, s.call.Config)
 	_, err := io.WriteString(s.call.Stdout, b.String())

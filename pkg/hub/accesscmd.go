@@ -260,23 +260,6 @@ func newTokenCommand() settings.Command[*Plan] {
 	}
 }
 
-func setupCommand() settings.Command[*Plan] {
-	return settings.Command[*Plan]{
-		Use: "setup", Short: "print the link that makes the first administrator",
-		Run: func(ctx context.Context, c settings.Call, plan *Plan) error {
-			var out struct{ Link string }
-			if err := request(ctx, plan, http.MethodGet, "/api/v1/setup", nil, &out); err != nil {
-				return err
-			}
-			if out.Link == "" {
-				return errors.New("there is an administrator already, or nobody signs in at this hub (http.auth: off); langbiang-hub users put makes others")
-			}
-			_, err := fmt.Fprintln(c.Stdout, out.Link)
-			return err
-		},
-	}
-}
-
 func auditCommand() settings.Command[*Plan] {
 	var n int
 	return settings.Command[*Plan]{
