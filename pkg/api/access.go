@@ -128,6 +128,7 @@ var grants = map[string]grant{
 	"POST /api/v1/edges/tokens":       {role: Technician, act: "edge token"},
 	"GET /api/v1/edges/certificates":  {role: Technician},
 	"POST /api/v1/edges/{id}/revoke":  {role: Technician, act: "edge revoke"},
+	"POST /api/v1/edges/{id}/ask":     {role: Technician, act: "edge ask"},
 	"POST /api/v1/edges/{id}/forget":  {role: Admin, act: "edge forget"},
 	"POST /api/v1/rules/reload":       everywhere(Admin, "rules reload"),
 	"GET /api/v1/audit":               everywhere(Admin, ""),

@@ -9,6 +9,7 @@
 //	POST /api/v1/alerts/{id}/ACT, /alerts/acts    what people do, see [Acts]
 //	GET  /api/v1/holds; POST /api/v1/holds, /holds/{id}/end
 //	GET  /api/v1/sites, /edges, /devices, /series, /rules, /rules/status
+//	POST /api/v1/edges/{id}/ask    see [Asking]
 //	POST /api/v1/rules/{id}/backtest
 //	POST /api/v1/rules/reload, /rules/{id}/test
 //	GET  /api/v1/store             what is kept and for how long
@@ -117,6 +118,7 @@ type Edge struct {
 	Unsent          *uint64 `json:"log_unsent_bytes"`   // of its log, when it last said hello
 	Platform        string  `json:"platform,omitempty"` // such as linux/arm64
 	ClockTrusted    bool    `json:"clock_trusted"`      // the edge's own opinion
+	Ask             string  `json:"ask,omitempty"`      // on: it can be asked, see [Asking]; off: its owner does not want that; absent: it cannot
 }
 
 // Gap is a range of readings that an edge had and cannot give.
@@ -245,6 +247,7 @@ type Config struct {
 	SiteGroups func(site string) []string // the groups of a site; nil: there are none
 	Source     string                     // of events, see [feed.Event]; [feed.DefaultSource] when empty
 	Edges      EdgeAdmin                  // may be nil
+	Asking     Asking                     // nil: agents cannot be asked
 	Backups    Backups                    // may be nil
 	Store      Store                      // may be nil
 	Deliveries Deliveries                 // may be nil

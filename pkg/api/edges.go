@@ -21,6 +21,9 @@ func (h *Handler) mountEdges() {
 	if h.cfg.Edges != nil {
 		h.handle("POST /api/v1/edges/{id}/forget", h.forgetEdge)
 	}
+	if h.cfg.Asking != nil {
+		h.handle("POST /api/v1/edges/{id}/ask", h.ask)
+	}
 }
 
 func (h *Handler) forgetEdge(w http.ResponseWriter, r *http.Request) {

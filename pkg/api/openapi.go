@@ -95,6 +95,7 @@ func operations() map[string]operation {
 		"GET /api/v1/edges":                {tag: "fleet", summary: "Agents as the hub sees them", query: parameters(texts("site"), pageParameters), answer: page[Edge]{}},
 		"GET /api/v1/devices":              {tag: "fleet", summary: "Devices: up, or why not", query: parameters(texts("site", "edge"), pageParameters), answer: page[Device]{}},
 		"GET /api/v1/series":               {tag: "fleet", summary: "Series with their newest value", query: parameters(texts("site", "edge", "device", "point", "quantity"), []parameter{{"rule", "Those that a rule watches.", nil}}, pageParameters), answer: page[Series]{}},
+		"POST /api/v1/edges/{id}/ask":      {tag: "fleet", summary: "Ask an agent: doctor, status, why, read, log, trace; answers with lines of JSON as the text arrives", body: Question{}, answer: AnswerLine{}, media: ndjsonType},
 		"POST /api/v1/edges/{id}/forget":   {tag: "fleet", summary: "Let the hub forget where it stands in the log of an edge", answer: map[string]string{}, local: true},
 		"GET /api/v1/rules":                {tag: "rules", summary: "Rules and what they match", query: pageParameters, answer: page[Rule]{}},
 		"GET /api/v1/rules/status":         {tag: "rules", summary: "The rule sets in force, and how the last reading of the files went", answer: RulesStatus{}},

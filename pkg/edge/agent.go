@@ -26,6 +26,7 @@ import (
 	"github.com/langbiang/langbiang/pkg/framelog"
 	"github.com/langbiang/langbiang/pkg/identity/enrol"
 	"github.com/langbiang/langbiang/pkg/internal/settings"
+	"github.com/langbiang/langbiang/pkg/questions"
 	"github.com/langbiang/langbiang/pkg/uplink"
 	"github.com/langbiang/langbiang/pkg/wire"
 )
@@ -56,6 +57,8 @@ type Agent struct {
 	receipts    *receipts
 	reloads     chan reload
 	bands       atomic.Uint32 // id of the bands that the collector watches; 0: none
+	ring        *logRing
+	asked       *questions.Responder // nil: those at the hub may not ask
 	http        net.Listener
 	control     net.Listener // nil: the socket could not be made
 	version     string
@@ -66,7 +69,9 @@ type Agent struct {
 // drivers. Nothing is read and no connection is made before Run.
 func Open(plan *Plan, version string, logger *slog.Logger) (a *Agent, err error) {
 	cfg := &plan.Config
-	a = &Agent{plan: plan, pace: paceOf(cfg, plan.Devices), logger: logger, metrics: prometheus.NewRegistry(), version: version, started: time.Now(), drivers: map[string]driver.Driver{}, reloads: make(chan reload)}
+	ring := newLogRing()
+	logger = slog.New(ring.handler(logger.Handler()))
+	a = &Agent{plan: plan, pace: paceOf(cfg, plan.Devices), logger: logger, ring: ring, metrics: prometheus.NewRegistry(), version: version, started: time.Now(), drivers: map[string]driver.Driver{}, reloads: make(chan reload)}
 	a.now.Store(plan)
 	defer func() {
 		if err != nil {
@@ -142,6 +147,9 @@ func Open(plan *Plan, version string, logger *slog.Logger) (a *Agent, err error)
 		}
 	}
 	a.registerMetrics()
+	if cfg.Hub.Remote != remoteOff {
+		a.asked = questions.NewResponder(questions.ResponderConfig{Tell: a.tell, Metered: cfg.Hub.Link == linkMetered, Logger: logger})
+	}
 	if a.uplink, err = a.newUplink(version); err != nil {
 		return a, err
 	}
@@ -207,6 +215,9 @@ func (a *Agent) Run(ctx context.Context) error {
 	}
 	if a.http != nil {
 		start(&others, "http", ctx, a.serve)
+	}
+	if a.asked != nil {
+		start(&others, "questions", ctx, a.asked.Run)
 	}
 	if a.identity != nil {
 		start(&others, "identity", ctx, a.keepIdentity)

@@ -39,6 +39,7 @@ type HubConfig struct {
 	Link      string          `yaml:"link" doc:"unmetered, or metered: bytes cost money, so messages are bundled for 60s and acknowledged once" default:"unmetered"`
 	SendEvery time.Duration   `yaml:"send_every" doc:"how often readings are sent; when not said, as often as the fastest device is read, within 1s and 5s (metered: 60s). What is urgent is sent at once"`
 	MaxRate   strictyaml.Size `yaml:"max_rate" doc:"most that is sent, in bytes a second, headers included: a backlog then leaves room on the link; no bound when not said" example:"50kB"`
+	Remote    string          `yaml:"remote" doc:"on: technicians at the hub may ask this agent what the commands doctor, status, why, read, log and trace tell here, and change nothing; off: they may not" default:"on"`
 	Heartbeat time.Duration   `yaml:"heartbeat" doc:"longest time without a frame while nothing is read; it keeps the hub's no-data timers running" default:"10s"`
 	Insecure  bool            `yaml:"insecure" doc:"allow plain text to a hub that is not on this machine" default:"false"`
 }
@@ -121,7 +122,7 @@ type Adjust struct {
 func DefaultConfig() Config {
 	return Config{
 		DataDir: "./data/edge",
-		Hub:     HubConfig{Link: linkUnmetered, Heartbeat: 10 * time.Second},
+		Hub:     HubConfig{Link: linkUnmetered, Remote: remoteOn, Heartbeat: 10 * time.Second},
 		Buffer:  BufferConfig{MaxSize: 1 << 30, MaxAge: 30 * 24 * time.Hour, Keep: 7 * 24 * time.Hour, CommitEvery: 5 * time.Second},
 		Clock:   ClockConfig{Trust: "auto"},
 		Log:     LogConfig{Level: "info", Format: "text"},

@@ -27,6 +27,7 @@ import (
 //	GET  /hardware?device=ID   what it has been: [Replaced]
 //	POST /hardware?device=ID&serial=S&note=N&at=T   it is other hardware now
 //	GET  /trace?connection=ID   its exchanges as JSON lines, until the other side goes
+//	GET  /ask?kind=K&...   what people are told, as text, see tell.go
 //	POST /page?for=30m&listen=A   the status page is opened: [pageOpened]
 //	POST /page/close         and closed
 //	POST /write?device=ID&point=ID&value=V   [written]
@@ -75,6 +76,7 @@ func (a *Agent) serveControl(ctx context.Context) error {
 		answer(w, out, err)
 	})
 	mux.HandleFunc("GET /trace", a.serveTrace)
+	mux.HandleFunc("GET /ask", a.serveAsk)
 	mux.HandleFunc("POST /write", func(w http.ResponseWriter, r *http.Request) {
 		q := r.URL.Query()
 		out, err := a.Write(r.Context(), q.Get("device"), q.Get("point"), q.Get("value"))

@@ -27,7 +27,10 @@ func doctorCommand() settings.Command[*Plan] {
 		Use: "doctor", Short: "examine this gateway: ports, rights, clock, disk, brokers, hub; each line ok or what to do",
 		Run: func(ctx context.Context, c settings.Call, plan *Plan) error {
 			d := diagnosis{doctor.NewReport(c.Stdout)}
-			d.examine(ctx, plan, c.Version)
+			d.examine(ctx, plan, c.Version, func(ctx context.Context) (s status, err error) {
+				err = ask(ctx, plan.Config.DataDir, "/status", nil, &s)
+				return s, err
+			})
 			return d.End()
 		},
 	}
@@ -36,7 +39,7 @@ func doctorCommand() settings.Command[*Plan] {
 // diagnosis is the examination of a gateway.
 type diagnosis struct{ *doctor.Report }
 
-func (d diagnosis) examine(ctx context.Context, plan *Plan, version string) {
+func (d diagnosis) examine(ctx context.Context, plan *Plan, version string, agent func(context.Context) (status, error)) {
 	d.Say("version", nil, fmt.Sprintf("%s, %s/%s, %s", version, runtime.GOOS, runtime.GOARCH, kernel()), "")
 	d.clock(plan)
 	d.disk(plan)
@@ -57,8 +60,7 @@ func (d diagnosis) examine(ctx context.Context, plan *Plan, version string) {
 	} else {
 		d.reach(ctx, "hub", hostOf(plan.Config.Hub.URL, "1883"), "is the network up, and hub.url right? Readings are kept in the log meanwhile")
 	}
-	var s status
-	switch err := ask(ctx, plan.Config.DataDir, "/status", nil, &s); {
+	switch s, err := agent(ctx); {
 	case errors.Is(err, errNotRunning):
 		d.Say("agent", err, "", "start it: systemctl start langbiang-edge")
 	case err != nil:

@@ -31,7 +31,7 @@ func initCommand() settings.Command[*Plan] {
 			} else if !errors.Is(err, fs.ErrNotExist) {
 				return err
 			}
-			q := questions{in: bufio.NewReader(c.Stdin), out: c.Stdout}
+			q := interview{in: bufio.NewReader(c.Stdin), out: c.Stdout}
 			text := firstConfig(&q)
 			if q.err != nil {
 				return fmt.Errorf("nothing was written: %w", q.err)
@@ -48,8 +48,8 @@ func initCommand() settings.Command[*Plan] {
 	}
 }
 
-// questions asks a person. After the first error it asks nothing more.
-type questions struct {
+// interview asks a person. After the first error it asks nothing more.
+type interview struct {
 	in  *bufio.Reader
 	out io.Writer
 	err error
@@ -59,7 +59,7 @@ type questions struct {
 const maxAsked = 5
 
 // ask returns a good answer; an empty one means preset.
-func (q *questions) ask(text, preset string, good func(string) string) string {
+func (q *interview) ask(text, preset string, good func(string) string) string {
 	for range maxAsked {
 		if q.err != nil {
 			return preset
@@ -103,7 +103,7 @@ func oneOf(words ...string) func(string) string {
 func anything(string) string { return "" }
 
 // firstConfig asks what cannot be guessed and returns the file.
-func firstConfig(q *questions) string {
+func firstConfig(q *interview) string {
 	id := q.ask("Name of this gateway, unique in the fleet, for example lac-duong-01", "", func(s string) string {
 		if idPattern.MatchString(s) {
 			return ""
@@ -136,7 +136,7 @@ func firstConfig(q *questions) string {
 	return strings.Replace(b.String(), "connections:\n\n", "connections: []             # langbiang-edge init knows how they look\n\n", 1)
 }
 
-func connection(q *questions, b *strings.Builder, kind string) {
+func connection(q *interview, b *strings.Builder, kind string) {
 	name := q.ask("  Name of the connection", map[string]string{"serial": "bus-1", "tcp": "cabinet", "mqtt": "local", "camera": "cams"}[kind], func(s string) string {
 		switch {
 		case !namePattern.MatchString(s):

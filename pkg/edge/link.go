@@ -25,11 +25,16 @@ func (a *Agent) newUplink(version string) (*uplink.Uplink, error) {
 		return nil, err
 	}
 	u, err := uplink.New(uplink.Config{
-		TLS: secure,
-		URL: address, Edge: cfg.Edge.ID, Epoch: a.recorder.Epoch, Logger: a.logger, Metrics: a.metrics,
+		Answers: a.answers(),
+		TLS:     secure,
+		URL:     address, Edge: cfg.Edge.ID, Epoch: a.recorder.Epoch, Logger: a.logger, Metrics: a.metrics,
 		Hello: func(h *wire.Hello) {
 			t := a.clock.Now()
 			h.Site, h.Version, h.Platform = cfg.Edge.Site, version, runtime.GOOS+"/"+runtime.GOARCH
+			h.Ask = wire.AskOn
+			if a.asked == nil {
+				h.Ask = wire.AskOff
+			}
 			h.Schema = a.recorder.schema.Load().Key
 			h.Devices, h.Series = a.collect.size()
 			h.SendEvery, h.Bands = uint32(a.pace.period.Milliseconds()), a.bands.Load()
@@ -60,6 +65,14 @@ func (a *Agent) newUplink(version string) (*uplink.Uplink, error) {
 		return nil, fmt.Errorf("hub.url: %w", err)
 	}
 	return u, nil
+}
+
+// answers is who answers those at the hub, nil when they may not ask.
+func (a *Agent) answers() uplink.Answers {
+	if a.asked == nil {
+		return nil
+	}
+	return a.asked
 }
 
 // registerMetrics adds the numbers of the collector and the recorder.

@@ -170,6 +170,7 @@ func (c *checker) settings() {
 		}
 	}
 	c.oneOf(cfg.Hub.Link, []string{linkUnmetered, linkMetered}, "hub", "link")
+	c.oneOf(cfg.Hub.Remote, []string{remoteOn, remoteOff}, "hub", "remote")
 	if c.doc.Has("hub", "send_every") || cfg.Hub.SendEvery != 0 {
 		c.atLeast(int64(cfg.Hub.SendEvery), 50_000_000, "50ms", "hub", "send_every")
 	}

@@ -109,11 +109,7 @@ func traceCommand() settings.Command[*Plan] {
 			id := c.Args[0]
 			cn := plan.connection(id)
 			if cn == nil {
-				var ids []string
-				for i := range plan.Connections {
-					ids = append(ids, plan.Connections[i].ID)
-				}
-				return settings.Usagef("there is no connection %q; %s", id, strictyaml.Meant(id, ids))
+				return plan.noConnection(id)
 			}
 			if length <= 0 || length > maxTrace {
 				return settings.Usagef("--for %v is not between 1s and %v", length, maxTrace)
@@ -131,6 +127,15 @@ func traceCommand() settings.Command[*Plan] {
 			return err
 		},
 	}
+}
+
+// noConnection refuses a name that the configuration does not have.
+func (p *Plan) noConnection(id string) error {
+	var ids []string
+	for i := range p.Connections {
+		ids = append(ids, p.Connections[i].ID)
+	}
+	return settings.Usagef("there is no connection %q; %s", id, strictyaml.Meant(id, ids))
 }
 
 // followTrace watches through the running agent.

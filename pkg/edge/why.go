@@ -31,13 +31,18 @@ func whyCommand() settings.Command[*Plan] {
 			if err != nil {
 				return err
 			}
-			stopped, err := explain(c.Stdout, &s, id)
-			if err == nil && stopped {
-				return fmt.Errorf("the readings of %s stop on their way", id)
-			}
-			return err
+			return tellSteps(c.Stdout, &s, id)
 		},
 	}
+}
+
+// tellSteps prints the way of the readings of a device, and fails when they stop on it.
+func tellSteps(w io.Writer, s *status, id string) error {
+	stopped, err := explain(w, s, id)
+	if err == nil && stopped {
+		return fmt.Errorf("the readings of %s stop on their way", id)
+	}
+	return err
 }
 
 // step is one station between a device and the hub.

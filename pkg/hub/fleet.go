@@ -53,7 +53,7 @@ func (f *fleet) Edges() []api.Edge {
 			Sequence: e.Position.Seq, Watermark: millis(e.Watermark), Backlog: e.Backlog, Status: "ok",
 			Frames: e.Counters.Frames, Readings: e.Counters.Readings, Late: e.Counters.Late, Gaps: []api.Gap{}, Unobserved: []api.Gap{},
 			Series: e.Series, SeriesRefused: e.Series - e.SeriesTaken, ReadingsRefused: e.Counters.Limited, Pushed: f.hub.sources.has(e.Edge),
-			Platform: e.Hello.Platform, ClockTrusted: e.ClockTrusted,
+			Platform: e.Hello.Platform, ClockTrusted: e.ClockTrusted, Ask: e.Hello.Ask,
 		}
 		if !e.Position.Epoch.IsZero() {
 			a.Epoch = e.Position.Epoch.String()

@@ -29,6 +29,7 @@ import (
 	"github.com/langbiang/langbiang/pkg/internal/settings"
 	"github.com/langbiang/langbiang/pkg/ledger"
 	"github.com/langbiang/langbiang/pkg/push"
+	"github.com/langbiang/langbiang/pkg/questions"
 	"github.com/langbiang/langbiang/pkg/rules"
 	"github.com/langbiang/langbiang/pkg/tsdb"
 	"github.com/langbiang/langbiang/pkg/tsdb/local"
@@ -54,6 +55,7 @@ type Hub struct {
 	cut        cutOff
 	rules      ruleReloads
 	ingest     *ingest.Ingest
+	asker      *questions.Asker
 	sources    sources
 	derived    *derive.Deriver // nil: none
 	registry   *registry
@@ -149,13 +151,14 @@ func Open(plan *Plan, version string, logger *slog.Logger) (h *Hub, err error) {
 	case err != nil:
 		return h, fmt.Errorf("bus: %w", err)
 	}
+	h.asker = questions.NewAsker(func(edge string, payload []byte) error { return h.bus.Publish(edge, bus.KindAsk, payload) })
 	edges, err := h.ledger.CheckpointedEdges()
 	if err != nil {
 		return h, fmt.Errorf("ledger: %w", err)
 	}
 	h.ingest, err = ingest.New(ingest.Config{
 		CheckpointEvery: cfg.Ingest.CheckpointEvery, MaxSeries: cfg.Ingest.MaxSeries, MaxSeriesAll: cfg.Ingest.MaxSeriesAll, RefusedDir: filepath.Join(cfg.DataDir, "refused"), Edges: edges,
-		Logger: logger, Registerer: h.metrics, SampleError: sampleError, OnHello: h.registry.hello, OnUnobserved: h.noteUnobserved, Pushed: h.sources.has, OnLate: h.late,
+		Logger: logger, Registerer: h.metrics, SampleError: sampleError, OnHello: h.hello, OnUnobserved: h.noteUnobserved, Pushed: h.sources.has, OnLate: h.late,
 	}, ingest.Parts{
 		Store: storePart{h.store, h.texts}, Texts: h.texts, Rules: rulesPart{h.engine}, Bands: h.engine, Ledger: ledgerPart{h.ledger, h.derived}, Registry: h.registry, Bus: carrier{h.bus, h.sources},
 	})
@@ -208,7 +211,7 @@ func (h *Hub) serve(version string) error {
 	}
 	var handler http.Handler = api.New(api.Config{
 		Identify: identify, Audit: h.access.audit, Accounts: accounts{h.access}, Enrolment: enrolment{h.access},
-		Alerts: alertsPart{h.ledger}, Acts: h.ledger, Rules: ruleAdmin{h}, Fleet: &fleet{hub: h}, SiteGroups: h.siteGroups, Edges: &fleet{hub: h}, Store: storeView{h}, Backups: &backups{hub: h, version: version, busy: make(chan struct{}, 1)},
+		Alerts: alertsPart{h.ledger}, Acts: h.ledger, Rules: ruleAdmin{h}, Fleet: &fleet{hub: h}, SiteGroups: h.siteGroups, Edges: &fleet{hub: h}, Asking: asking{h}, Store: storeView{h}, Backups: &backups{hub: h, version: version, busy: make(chan struct{}, 1)},
 		Deliveries: deliveriesPart{h.deliveries, h.ledger}, CAP: h.capPart(), Source: h.plan.Config.Deliver.PublicURL, Ready: h.Ready,
 		Export:     h.confined(export.New(export.Options{Queryable: promapi.Confine(h.store.Queryable()), Logger: h.logger})),
 		Push:       pushed,

@@ -241,7 +241,11 @@ func (c carrier) Publish(edge, kind string, payload []byte) error {
 
 // receive takes what comes over the bus. Nobody outside speaks for a source.
 func (h *Hub) receive(edge, kind string, payload []byte) {
-	if !h.sources.has(edge) {
+	switch {
+	case h.sources.has(edge):
+	case kind == wire.TopicAnswer:
+		h.asker.Take(edge, payload)
+	default:
 		h.ingest.Receive(edge, kind, payload)
 	}
 }

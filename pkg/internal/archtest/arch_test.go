@@ -29,7 +29,7 @@ var allowed = map[string][]string{
 	"pkg/wire":          {"pkg/telemetry"},
 	"pkg/buffer":        {},
 	"pkg/uplink":        {"pkg/wire"},
-	"pkg/ask":           {"pkg/wire"},
+	"pkg/questions":     {"pkg/wire"},
 	"pkg/framelog":      {"pkg/wire", "pkg/buffer", "pkg/uplink"},
 	"pkg/push":          {"pkg/wire", "pkg/telemetry", "pkg/buffer", "pkg/framelog"},
 	"pkg/bus":           {},

@@ -1,12 +1,12 @@
-// Package ask lets the hub put questions to an agent that nobody can reach
+// Package questions lets the hub put questions to an agent that nobody can reach
 // otherwise, and carries the answers back: text for people, over the connection
 // that the agent has made itself.
 //
-//	r := ask.NewResponder(ask.ResponderConfig{Tell: tell, Logger: logger}) // on the gateway
+//	r := questions.NewResponder(questions.ResponderConfig{Tell: tell, Logger: logger}) // on the gateway
 //	go r.Run(ctx)               // and give it to the uplink, which is told by it what to send
 //
-//	a := ask.NewAsker(publish)  // on the hub; a.Take gets every message of topic answer
-//	out, err := a.Ask(ctx, "lac-duong-01", ask.Question{Kind: "doctor", For: time.Minute}, show)
+//	a := questions.NewAsker(publish)  // on the hub; a.Take gets every message of topic answer
+//	out, err := a.Ask(ctx, "lac-duong-01", questions.Question{Kind: "doctor", For: time.Minute}, show)
 //
 // # How
 //
@@ -27,7 +27,7 @@
 // since neither can trust the other: an agent by [MaxOpen] and a question every some
 // seconds, the hub by [MaxOpenAtEdge] and [MaxOpenAtAll]. What an agent says is shown on
 // terminals and pages, so all but printable text is taken out of it.
-package ask
+package questions
 
 import "time"
 
