@@ -54,6 +54,7 @@ func OpenLook(dir, temp string) (*Look, error) {
 	if err != nil {
 		return nil, errors.Join(err, l.Close())
 	}
+	l.store.db.DisableCompactions() // for a copy that nobody keeps
 	return l, nil
 }
 

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/langbiang/langbiang/pkg/tsdb/history"
+	"github.com/langbiang/langbiang/pkg/tsdb/packed"
 	"github.com/prometheus/client_golang/prometheus"
 	promtsdb "github.com/prometheus/prometheus/tsdb"
 	"github.com/prometheus/prometheus/tsdb/chunkenc"
@@ -31,6 +32,9 @@ type Options struct {
 	MapEvery time.Duration
 	// SegmentSize of the logs in bytes, a multiple of 32 KiB; 128 MiB when 0.
 	SegmentSize int
+	// Plain leaves the chunks of blocks as the TSDB writes them, which Prometheus and
+	// its tools read, and makes packed ones plain again; see package packed.
+	Plain bool
 	// Long keeps long history in the folder history; nil: none. OutOfOrder, Room,
 	// Now and Logger in it are the store's.
 	Long *history.Options
@@ -93,7 +97,7 @@ func (o Options) withDefaults() (Options, error) {
 
 // tsdbOptions translates. The longest block is a tenth of the retention, so that
 // deleting whole blocks keeps at most a tenth too much, and not above a month.
-func (o Options) tsdbOptions(retain promtsdb.BlocksToDeleteFunc) *promtsdb.Options {
+func (o Options) tsdbOptions(retain promtsdb.BlocksToDeleteFunc, readers *packed.Readers) *promtsdb.Options {
 	t := promtsdb.DefaultOptions()
 	t.RetentionDuration = o.Retention.Milliseconds()
 	t.MinBlockDuration = minBlock.Milliseconds()
@@ -105,5 +109,7 @@ func (o Options) tsdbOptions(retain promtsdb.BlocksToDeleteFunc) *promtsdb.Optio
 	t.NoLockfile = true // Open holds the lock itself: it works on the files before the TSDB does.
 	t.EnableOverlappingCompaction = true
 	t.BlocksToDelete = retain
+	t.NewCompactorFunc = packed.NewCompactor(readers, o.Plain)
+	t.BlockQuerierFunc = readers.Querier
 	return t
 }

@@ -11,6 +11,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/langbiang/langbiang/pkg/tsdb/packed"
 	"github.com/oklog/ulid/v2"
 	promtsdb "github.com/prometheus/prometheus/tsdb"
 )
@@ -77,8 +78,12 @@ func (r *repair) blocks() error {
 		for _, p := range b.Meta().Compaction.Parents {
 			replaced[p.ULID] = true
 		}
+		known := packed.Check(b.Meta())
 		if err := b.Close(); err != nil {
 			return fmt.Errorf("close block: %w", err)
+		}
+		if known != nil {
+			return known
 		}
 	}
 	for id, cause := range broken {

@@ -15,6 +15,7 @@ import (
 
 	"github.com/langbiang/langbiang/pkg/tsdb"
 	"github.com/langbiang/langbiang/pkg/tsdb/history"
+	"github.com/langbiang/langbiang/pkg/tsdb/packed"
 	"github.com/oklog/ulid/v2"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/prometheus/storage"
@@ -35,6 +36,7 @@ type Store struct {
 	tap     *tap
 	metrics *metrics
 	readers *readers
+	packed  *packed.Readers  // of db's blocks
 	long    *history.History // nil: none is kept
 
 	// refuse is why nothing is accepted: an error that wraps ErrFatal,
@@ -169,15 +171,18 @@ func (s *Store) open(start time.Time) (err error) {
 // does not read the other.
 func (s *Store) openDB() error {
 	for attempt := 0; ; attempt++ {
-		s.tap = newTap()
+		s.tap, s.packed = newTap(), packed.NewReaders()
 		retain := func(blocks []*promtsdb.Block) map[ulid.ULID]struct{} {
 			gone, upTo := expired(blocks, s.options.Now(), s.newest(), s.options.Retention.Milliseconds(), s.options.MaxSize)
+			if err := s.packed.Keep(blocks, gone); err != nil {
+				s.logger.Error("chunk files of deleted blocks do not close", "err", err)
+			}
 			if s.long != nil {
 				s.long.Gone(upTo)
 			}
 			return gone
 		}
-		db, err := promtsdb.Open(s.dir, s.logger, s.tap, s.options.tsdbOptions(retain), nil)
+		db, err := promtsdb.Open(s.dir, s.logger, s.tap, s.options.tsdbOptions(retain, s.packed), nil)
 		if err != nil {
 			return err
 		}
@@ -206,6 +211,9 @@ func (s *Store) openDB() error {
 		s.db = nil
 		s.head.Store(nil)
 		if err := db.Close(); err != nil {
+			return fmt.Errorf("close after repair: %w", err)
+		}
+		if err := s.packed.Close(); err != nil {
 			return fmt.Errorf("close after repair: %w", err)
 		}
 	}
@@ -526,6 +534,9 @@ func (s *Store) release() error {
 		errs = append(errs, s.db.Close()) // a second close does nothing
 	}
 	s.closed = true
+	if s.packed != nil {
+		errs = append(errs, s.packed.Close())
+	}
 	if s.long != nil {
 		errs = append(errs, s.long.Close())
 	}

@@ -14,6 +14,7 @@ import (
 
 	"github.com/langbiang/langbiang/pkg/telemetry"
 	"github.com/langbiang/langbiang/pkg/tsdb"
+	"github.com/langbiang/langbiang/pkg/tsdb/packed"
 	"github.com/langbiang/langbiang/pkg/tsdb/tsdbtest"
 	"github.com/prometheus/client_golang/prometheus"
 )
@@ -335,7 +336,7 @@ func TestBlocksAndTheWindowFitTheRetention(t *testing.T) {
 	} {
 		o, err := Options{Retention: c.retention, OutOfOrder: 45 * 24 * time.Hour}.withDefaults()
 		check(t, err)
-		got := o.tsdbOptions(nil)
+		got := o.tsdbOptions(nil, packed.NewReaders())
 		if got.MaxBlockDuration != c.block.Milliseconds() || got.OutOfOrderTimeWindow != (45*24*time.Hour).Milliseconds() || got.WALSegmentSize != o.SegmentSize {
 			t.Errorf("retention %v: blocks of %d ms, window %d ms", c.retention, got.MaxBlockDuration, got.OutOfOrderTimeWindow)
 		}
