@@ -66,6 +66,7 @@ type StoreConfig struct {
 	Kind      string          `yaml:"kind" doc:"local: the embedded time-series database; influx: a server or cluster that speaks the InfluxDB v2 write API" default:"local"`
 	Retention time.Duration   `yaml:"retention" doc:"how long readings are kept" default:"400d"`
 	MaxSize   strictyaml.Size `yaml:"max_size" doc:"bytes that readings may take on disk: beyond it the oldest go first, whatever their age; 0: no bound but the disk" default:"0"`
+	Chunks    string          `yaml:"chunks" doc:"packed: blocks take a quarter of the room, see docs/store.md; plain: blocks that Prometheus and its tools read; those there are become so within minutes to hours" default:"packed"`
 	MaxAge    time.Duration   `yaml:"edge_max_age" doc:"the longest buffer.max_age of any edge; older readings are refused by the store" default:"30d"`
 	Long      LongConfig      `yaml:"long" doc:"long history: what is kept of readings when they themselves are gone, and what answers queries of coarse steps; see docs/store.md"`
 	Texts     TextsConfig     `yaml:"texts" doc:"readings of text: states of devices, licence plates; kept as long as readings, by the hub itself whatever the kind of the store"`
@@ -142,7 +143,7 @@ func DefaultConfig() Config {
 		HTTP:    HTTPConfig{Listen: "127.0.0.1:8080", Auth: "on", TLS: "auto"},
 		MQTT:    MQTTConfig{Listen: "127.0.0.1:1883", TLS: "auto"},
 		Store: StoreConfig{
-			Kind: "local", Retention: 400 * day, MaxAge: 30 * day, MinFree: 512 << 20,
+			Kind: "local", Retention: 400 * day, Chunks: chunksPacked, MaxAge: 30 * day, MinFree: 512 << 20,
 			Texts:  TextsConfig{MaxSize: 256 << 20},
 			Influx: InfluxConfig{Bucket: "langbiang", FlushDelay: 15 * time.Second},
 			Long:   LongConfig{FiveMinutes: 1095 * day, Hours: 3650 * day},

@@ -174,6 +174,9 @@ func (c *checker) settings(cfg *Config, quantities telemetry.Quantities) {
 
 // store judges the choice of a store.
 func (c *checker) store(s *StoreConfig) {
+	if chunks := []string{chunksPacked, chunksPlain}; !slices.Contains(chunks, s.Chunks) {
+		c.fault(fmt.Sprintf("%q is not known", s.Chunks), strictyaml.Meant(s.Chunks, chunks), "store", "chunks")
+	}
 	switch s.Kind {
 	case storeLocal:
 		if s.QueryURL != "" {

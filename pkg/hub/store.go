@@ -35,6 +35,12 @@ const (
 	storeInflux = "influx"
 )
 
+// What the embedded store's blocks are made of.
+const (
+	chunksPacked = "packed"
+	chunksPlain  = "plain"
+)
+
 // openStore opens the store that hub.yaml chooses. The ledger is open.
 func (h *Hub) openStore() error {
 	open := h.openLocal
@@ -143,7 +149,7 @@ func (h *Hub) openLocal() error {
 	}
 	s, err := local.Open(filepath.Join(cfg.DataDir, storeDir), local.Options{
 		Retention: cfg.Store.Retention, MaxSize: int64(cfg.Store.MaxSize), OutOfOrder: cfg.Store.MaxAge + lateWindow,
-		MinFree: int64(cfg.Store.MinFree), Long: long, Logger: h.logger, Metrics: h.metrics,
+		MinFree: int64(cfg.Store.MinFree), Plain: cfg.Store.Chunks == chunksPlain, Long: long, Logger: h.logger, Metrics: h.metrics,
 	})
 	if errors.Is(err, tsdb.ErrLocked) {
 		return h.inUse()

@@ -2,9 +2,7 @@ package local
 
 import (
 	"bytes"
-	"compress/gzip"
 	"context"
-	"encoding/csv"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -29,71 +27,6 @@ import (
 	"github.com/langbiang/langbiang/pkg/tsdb/tsdbtest"
 )
 
-// traces are the columns of real measurements that the wire's benchmarks have, too.
-func traces(b *testing.B) (columns [][]float64) {
-	b.Helper()
-	f, err := os.Open("../../wire/testdata/traces.csv.gz")
-	check(b, err)
-	defer func() { _ = f.Close() }()
-	z, err := gzip.NewReader(f)
-	check(b, err)
-	rows, err := csv.NewReader(z).ReadAll()
-	check(b, err)
-	columns = make([][]float64, len(rows[0]))
-	for _, row := range rows[1:] {
-		for c, cell := range row {
-			if v, err := strconv.ParseFloat(cell, 64); err == nil {
-				columns[c] = append(columns[c], v)
-			}
-		}
-	}
-	return columns
-}
-
-// BenchmarkBytesOnDisk measures what a sample of real traces takes after compaction,
-// index included: a row of the traces each second, to the second and with the jitter
-// of polling; and each value repeated for ten seconds, as by a sensor that measures
-// more slowly than it is polled. It fills 12 hours; b.N is ignored.
-func BenchmarkBytesOnDisk(b *testing.B) {
-	for _, c := range []struct {
-		name   string
-		jitter int
-		repeat int
-	}{{"to the second", 0, 1}, {"with jitter", 7, 1}, {"sensor of ten seconds", 0, 10}} {
-		b.Run(c.name, func(b *testing.B) { benchmarkBytes(b, c.jitter, c.repeat) })
-	}
-}
-
-func benchmarkBytes(b *testing.B, jitter, repeat int) {
-	const rows = 12 * 3600
-	s := mustOpen(b, b.TempDir(), func(o *Options) { o.SegmentSize = 0 })
-	columns := traces(b)
-	app := s.Appender()
-	refs := make([]uint64, len(columns))
-	for i := range rows {
-		for c, values := range columns {
-			at := t0 + int64(i)*1000
-			if jitter > 0 {
-				at += int64((i*7919 + c*104729) % jitter)
-			}
-			ref, err := app.Append(refs[c], tsdbtest.Labels("trace", strconv.Itoa(c)), at, values[i/repeat%len(values)])
-			check(b, err)
-			refs[c] = ref
-		}
-		if i%600 == 599 {
-			check(b, app.Commit())
-		}
-	}
-	check(b, app.Commit())
-	check(b, s.db.Compact(context.Background()))
-	var samples uint64
-	for _, block := range s.db.Blocks() {
-		samples += block.Meta().Stats.NumSamples
-	}
-	b.ReportMetric(float64(s.Stats().BlockBytes)/float64(samples), "B/sample")
-	b.ReportMetric(0, "ns/op")
-}
-
 // BenchmarkQueryBeside asks the same queries of this store's API, and of Prometheus
 // and VictoriaMetrics where they are installed, over the same samples: 24 hours of
 // series at 1 Hz.
@@ -111,8 +44,8 @@ func BenchmarkQueryBeside(b *testing.B) {
 		{"24h mean of 5m of a series", `avg_over_time(air_temperature{point="7"}[5m])`, "300"},
 		{"24h max of 20 series at 5m", `max by (site) (max_over_time(air_temperature[5m]))`, "300"},
 	}
-	own := func(b *testing.B) string {
-		s := mustOpen(b, b.TempDir(), func(o *Options) { o.SegmentSize = 0; o.Now = nil })
+	own := func(b *testing.B, plain bool) string {
+		s := mustOpen(b, b.TempDir(), func(o *Options) { o.SegmentSize = 0; o.Now = nil; o.Plain = plain })
 		app := s.Appender()
 		for _, lset := range series {
 			var ref uint64
@@ -134,7 +67,8 @@ func BenchmarkQueryBeside(b *testing.B) {
 		name  string
 		start func(b *testing.B) string
 	}{
-		{"langbiang", own},
+		{"langbiang", func(b *testing.B) string { return own(b, false) }},
+		{"langbiang with plain blocks", func(b *testing.B) string { return own(b, true) }},
 		{"prometheus", func(b *testing.B) string { return startPrometheus(b, series, at, values, n) }},
 		{"victoria-metrics", func(b *testing.B) string { return startVictoria(b, series, at, values, n) }},
 	} {
