@@ -4,7 +4,8 @@
 //	lock                  flock of the process that has it open
 //	wal/, wbl/            write-ahead logs: all samples; those out of order
 //	chunks_head/          full chunks of the last hours, mapped into memory; a copy
-//	01J.../               blocks: immutable, two hours to weeks each
+//	01J.../               blocks: immutable, two hours to weeks each, with the chunks of
+//	                      package packed, or the TSDB's own until their next compaction
 //	synced                how far both logs were durable at the last Sync
 //	rewind-needed         damage was found, the edges have to send again
 //	history/              long history, see package history
