@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/langbiang/langbiang/pkg/airindex"
+	"github.com/langbiang/langbiang/pkg/api/promapi"
 	"github.com/langbiang/langbiang/pkg/derive"
 	"github.com/langbiang/langbiang/pkg/ingest"
 	"github.com/langbiang/langbiang/pkg/push"
@@ -43,7 +44,7 @@ func (h *Hub) openDerived(version string) error {
 		return err
 	}
 	h.derived, err = derive.Open(derive.Options{
-		Queryable: h.store.Queryable(), Location: zone, StateFile: filepath.Join(h.plan.Config.DataDir, "derived.json"), Name: derivedEdge, Logger: h.logger,
+		Queryable: promapi.GiveWay(h.store.Queryable()), Location: zone, StateFile: filepath.Join(h.plan.Config.DataDir, "derived.json"), Name: derivedEdge, Logger: h.logger,
 		Index: func() *airindex.Table { return h.airIndex(c.Index) },
 		Edges: func() []derive.Edge {
 			var out []derive.Edge

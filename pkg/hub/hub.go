@@ -213,7 +213,7 @@ func (h *Hub) serve(version string) error {
 		Identify: identify, Audit: h.access.audit, Accounts: accounts{h.access}, Enrolment: enrolment{h.access},
 		Alerts: alertsPart{h.ledger}, Acts: h.ledger, Rules: ruleAdmin{h}, Fleet: &fleet{hub: h}, SiteGroups: h.siteGroups, Edges: &fleet{hub: h}, Asking: asking{h}, Store: storeView{h}, Backups: &backups{hub: h, version: version, busy: make(chan struct{}, 1)},
 		Deliveries: deliveriesPart{h.deliveries, h.ledger}, CAP: h.capPart(), Source: h.plan.Config.Deliver.PublicURL, Ready: h.Ready,
-		Export:     h.confined(export.New(export.Options{Queryable: promapi.Confine(h.store.Queryable()), Logger: h.logger})),
+		Export:     h.confined(export.New(export.Options{Queryable: promapi.Confine(promapi.GiveWay(h.store.Queryable())), Logger: h.logger})),
 		Push:       pushed,
 		Prometheus: h.confined(queries),
 		Metrics:    promhttp.HandlerFor(h.metrics, promhttp.HandlerOpts{}),

@@ -114,7 +114,7 @@ func (p *pastRules) evaluate(ctx context.Context, info *rules.RuleInfo, from, to
 	if n := to.Sub(from) / info.Every; n > maxPastSteps {
 		return nil, refused(alert.Invalid, "choose a shorter time, or use langbiang-hub rules backtest", "the expression has %d steps in that time; at most %d are tried here", n, maxPastSteps)
 	}
-	found, err := rules.EvaluateAll(ctx, querier{promapi.NewEvaluator(p.h.store.Queryable(), p.h.logger)}, info, from, to)
+	found, err := rules.EvaluateAll(ctx, querier{promapi.NewEvaluator(promapi.GiveWay(p.h.store.Queryable()), p.h.logger)}, info, from, to)
 	if err != nil && ctx.Err() == nil {
 		return nil, refused(alert.Invalid, "see what it says at /api/v1/rules", "%v", err)
 	}
@@ -144,7 +144,7 @@ func (p *pastRules) histories(ctx context.Context, set *rules.Set, from, to time
 		for i := range out {
 			h := &out[i]
 			s := &h.Series
-			got, err := tsdb.ReadSamples(ctx, p.h.store.Queryable(), at.UnixMilli(), end,
+			got, err := tsdb.ReadSamples(ctx, promapi.GiveWay(p.h.store.Queryable()), at.UnixMilli(), end,
 				tsdb.Match{Name: tsdb.NameLabel, Value: s.Quantity}, tsdb.Match{Name: "edge", Value: s.Edge},
 				tsdb.Match{Name: "device", Value: s.Device}, tsdb.Match{Name: "point", Value: s.Point}, tsdb.Match{Name: "late"})
 			if err != nil {

@@ -1,46 +1,14 @@
 package promapi
 
 import (
-	"compress/gzip"
 	"math"
-	"net/http"
 	"strconv"
-	"strings"
 	"unicode/utf8"
 
 	"github.com/prometheus/prometheus/model/labels"
 	"github.com/prometheus/prometheus/promql"
 	"github.com/prometheus/prometheus/promql/parser"
 )
-
-// write sends a body of JSON, compressed when that is worth it.
-func (a *API) write(w http.ResponseWriter, r *http.Request, code int, body []byte) {
-	h := w.Header()
-	h.Set("Content-Type", "application/json")
-	h.Set("Vary", "Accept-Encoding")
-	if len(body) < 2048 || !strings.Contains(r.Header.Get("Accept-Encoding"), "gzip") {
-		w.WriteHeader(code)
-		_, _ = w.Write(body) // an error here is a client that has gone
-		return
-	}
-	h.Set("Content-Encoding", "gzip")
-	w.WriteHeader(code)
-	z, _ := gzip.NewWriterLevel(w, gzip.BestSpeed)
-	_, _ = z.Write(body)
-	_ = z.Close()
-}
-
-func appendSuccess(b []byte, got answer) []byte {
-	b = append(b, `{"status":"success","data":`...)
-	b = got.data(b)
-	if len(got.warnings) > 0 {
-		b = appendStrings(append(b, `,"warnings":`...), got.warnings)
-	}
-	if len(got.infos) > 0 {
-		b = appendStrings(append(b, `,"infos":`...), got.infos)
-	}
-	return append(b, '}')
-}
 
 func appendFailure(b []byte, kind, text string) []byte {
 	b = append(b, `{"status":"error","errorType":`...)
@@ -50,51 +18,37 @@ func appendFailure(b []byte, kind, text string) []byte {
 	return append(b, '}')
 }
 
-// appendResult writes {"resultType":"matrix","result":[...]}. There are no
-// histograms: the store holds numbers only, and no function makes them of numbers.
-func appendResult(b []byte, v parser.Value) []byte {
-	b = append(b, `{"resultType":"`...)
-	b = append(b, v.Type()...)
-	b = append(b, `","result":`...)
+// result writes {"resultType":"matrix","result":[...]}. There are no histograms: the
+// store holds numbers only, and no function makes them of numbers.
+func (o *output) result(v parser.Value) {
+	o.b = append(o.b, `{"resultType":"`...)
+	o.b = append(o.b, v.Type()...)
+	o.b = append(o.b, `","result":`...)
 	switch v := v.(type) {
 	case promql.Matrix:
-		b = append(b, '[')
-		for i, s := range v {
-			if i > 0 {
-				b = append(b, ',')
-			}
-			b = appendLabels(append(b, `{"metric":`...), s.Metric)
-			b = append(b, `,"values":[`...)
-			for j, p := range s.Floats {
-				if j > 0 {
-					b = append(b, ',')
-				}
-				b = appendPoint(b, p.T, p.F)
-			}
-			b = append(b, ']', '}')
-		}
-		b = append(b, ']')
+		o.list(len(v), func(i int) {
+			o.b = appendLabels(append(o.b, `{"metric":`...), v[i].Metric)
+			o.b = append(o.b, `,"values":`...)
+			points := v[i].Floats
+			o.list(len(points), func(k int) { o.b = appendPoint(o.b, points[k].T, points[k].F) })
+			o.b = append(o.b, '}')
+		})
 	case promql.Vector:
-		b = append(b, '[')
-		for i, s := range v {
-			if i > 0 {
-				b = append(b, ',')
-			}
-			b = appendLabels(append(b, `{"metric":`...), s.Metric)
-			b = appendPoint(append(b, `,"value":`...), s.T, s.F)
-			b = append(b, '}')
-		}
-		b = append(b, ']')
+		o.list(len(v), func(i int) {
+			o.b = appendLabels(append(o.b, `{"metric":`...), v[i].Metric)
+			o.b = appendPoint(append(o.b, `,"value":`...), v[i].T, v[i].F)
+			o.b = append(o.b, '}')
+		})
 	case promql.Scalar:
-		b = appendPoint(b, v.T, v.V)
+		o.b = appendPoint(o.b, v.T, v.V)
 	case promql.String:
-		b = appendTime(append(b, '['), v.T)
-		b = appendString(append(b, ','), v.V)
-		b = append(b, ']')
+		o.b = appendTime(append(o.b, '['), v.T)
+		o.b = appendString(append(o.b, ','), v.V)
+		o.b = append(o.b, ']')
 	default:
-		b = append(b, `null`...)
+		o.b = append(o.b, `null`...)
 	}
-	return append(b, '}')
+	o.b = append(o.b, '}')
 }
 
 func appendPoint(b []byte, t int64, v float64) []byte {
@@ -138,28 +92,6 @@ func appendLabels(b []byte, ls labels.Labels) []byte {
 		b = appendString(append(b, ':'), l.Value)
 	})
 	return append(b, '}')
-}
-
-func appendSeriesList(b []byte, list []labels.Labels) []byte {
-	b = append(b, '[')
-	for i, ls := range list {
-		if i > 0 {
-			b = append(b, ',')
-		}
-		b = appendLabels(b, ls)
-	}
-	return append(b, ']')
-}
-
-func appendStrings(b []byte, list []string) []byte {
-	b = append(b, '[')
-	for i, s := range list {
-		if i > 0 {
-			b = append(b, ',')
-		}
-		b = appendString(b, s)
-	}
-	return append(b, ']')
 }
 
 // appendString writes a string of JSON; bytes that are not UTF-8 become U+FFFD.

@@ -76,7 +76,7 @@ func (a *API) listed(_ context.Context, r *http.Request, find func(storage.Queri
 	if limit > 0 && len(names) > limit {
 		names, warnings = names[:limit], append(warnings, truncated)
 	}
-	return answer{data: func(b []byte) []byte { return appendStrings(b, names) }, warnings: warnings, infos: infos}, nil
+	return answer{data: func(o *output) { o.strings(names) }, warnings: warnings, infos: infos}, nil
 }
 
 // series answers which series there are.
@@ -134,7 +134,9 @@ func (a *API) series(ctx context.Context, r *http.Request) (answer, error) {
 	}
 	answered = true
 	return answer{
-		data:     func(b []byte) []byte { return appendSeriesList(b, found) },
+		data: func(o *output) {
+			o.list(len(found), func(i int) { o.b = appendLabels(o.b, found[i]) })
+		},
 		warnings: warnings, infos: infos,
 		finish: func() { _ = q.Close() },
 	}, nil
@@ -185,8 +187,8 @@ func (a *API) metadata(_ context.Context, r *http.Request) (answer, error) {
 	if limit >= 0 && len(ids) > limit {
 		ids = ids[:limit]
 	}
-	return answer{data: func(b []byte) []byte {
-		b = append(b, '{')
+	return answer{data: func(o *output) {
+		b := append(o.b, '{')
 		for i, id := range ids {
 			q := a.options.Quantities[id]
 			if i > 0 {
@@ -205,7 +207,7 @@ func (a *API) metadata(_ context.Context, r *http.Request) (answer, error) {
 			b = appendString(b, q.Unit)
 			b = append(b, `}]`...)
 		}
-		return append(b, '}')
+		o.b = append(b, '}')
 	}}, nil
 }
 
@@ -219,11 +221,11 @@ func metricType(id string) string {
 
 // buildInfo answers which Prometheus this is like, which is what clients ask for.
 func (a *API) buildInfo(context.Context, *http.Request) (answer, error) {
-	return answer{data: func(b []byte) []byte {
-		b = append(b, `{"version":"`+engineVersion+`","revision":`...)
+	return answer{data: func(o *output) {
+		b := append(o.b, `{"version":"`+engineVersion+`","revision":`...)
 		b = appendString(b, "langbiang "+a.options.Version)
 		b = append(b, `,"branch":"","buildUser":"","buildDate":"","goVersion":`...)
 		b = appendString(b, runtime.Version())
-		return append(b, '}')
+		o.b = append(b, '}')
 	}}, nil
 }

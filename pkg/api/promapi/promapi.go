@@ -13,7 +13,10 @@
 //
 // What a query may cost is bounded: in samples held, points per series, series
 // listed, time, and queries at once; one more than that waits, and gives up when
-// its time is over. A query that is refused says which limit it has met.
+// its time is over. A query that is refused says which limit it has met. Answers are
+// written as they are made: what is held of one is its samples, 16 bytes each, and not
+// its text. Queries give way: after some thousand samples whoever else needs the
+// processor has it, and of those that have read a million samples few run at once.
 package promapi
 
 import (
@@ -23,6 +26,7 @@ import (
 	"log/slog"
 	"net/http"
 	"runtime"
+	"sync/atomic"
 	"time"
 
 	"github.com/langbiang/langbiang/pkg/alert"
@@ -46,8 +50,13 @@ type Options struct {
 	MaxPoints   int           // per series of a range query; 11,000 when 0
 	MaxSeries   int           // that one answer of /series lists; 100,000 when 0
 	Timeout     time.Duration // of a query, waiting included; 30 s when 0
-	Concurrency int           // queries at once; the number of processors, at least 2, when 0
+	Concurrency int           // queries at once; twice the number of processors, at least 4, when 0
+	Large       int           // of these, that have read a million samples; half the number of processors when 0
+	Patience    time.Duration // that a client has to begin reading an answer; 30 s when 0
 	Lookback    time.Duration // how long a sample stands for its series; 5 min when 0
+
+	largeFrom int // see the constants; others in tests
+	slowest   int64
 
 	// Version of the hub, for /status/buildinfo.
 	Version string
@@ -86,9 +95,13 @@ func New(o Options) (*API, error) {
 	setDefault(&o.MaxPoints, 11_000)
 	setDefault(&o.MaxSeries, 100_000)
 	setDefault(&o.Timeout, 30*time.Second)
-	setDefault(&o.Concurrency, max(2, runtime.GOMAXPROCS(0)))
+	setDefault(&o.Concurrency, max(4, 2*runtime.GOMAXPROCS(0)))
+	setDefault(&o.Large, max(1, runtime.GOMAXPROCS(0)/2))
+	setDefault(&o.largeFrom, largeFrom)
+	setDefault(&o.slowest, slowestClient)
+	setDefault(&o.Patience, 30*time.Second)
 	setDefault(&o.Lookback, 5*time.Minute)
-	if o.MaxSamples < 0 || o.MaxPoints < 0 || o.MaxSeries < 0 || o.Timeout < 0 || o.Concurrency < 0 || o.Lookback < 0 {
+	if o.MaxSamples < 0 || o.MaxPoints < 0 || o.MaxSeries < 0 || o.Timeout < 0 || o.Patience < 0 || o.Concurrency < 0 || o.Large < 0 || o.Lookback < 0 {
 		return nil, errors.New("promapi: a limit is negative")
 	}
 	if o.Now == nil {
@@ -99,7 +112,7 @@ func New(o Options) (*API, error) {
 	}
 	a := &API{
 		options: o,
-		store:   marked{o.Queryable},
+		store:   marked{patientQueryable{o.Queryable, make(chan struct{}, o.Large), o.largeFrom}},
 		parser:  parser.NewParser(parser.Options{}),
 		slots:   make(chan struct{}, o.Concurrency),
 		mux:     http.NewServeMux(),
@@ -149,7 +162,7 @@ func (a *API) ServeHTTP(w http.ResponseWriter, r *http.Request) { a.mux.ServeHTT
 // answer is what an endpoint found. The finish, if any, is called when it has
 // been written.
 type answer struct {
-	data     func(b []byte) []byte // appends it in JSON
+	data     func(o *output) // writes it in JSON
 	warnings []string
 	infos    []string
 	finish   func()
@@ -219,7 +232,9 @@ func (a *API) plain(h func(context.Context, *http.Request) (answer, error)) http
 			a.fail(w, r, classify(err))
 			return
 		}
-		a.write(w, r, http.StatusOK, appendSuccess(nil, got))
+		o := a.newOutput(w, r, http.StatusOK)
+		o.success(got)
+		o.close()
 	})
 }
 
@@ -245,7 +260,11 @@ func (a *API) limited(h func(context.Context, *http.Request) (answer, error)) ht
 			cancel()
 			return answer{}, fmt.Errorf("%d queries are running already, none has ended in time: %w", a.options.Concurrency, ctx.Err())
 		}
-		got, err := h(ctx, r)
+		var crowded atomic.Bool
+		got, err := h(context.WithValue(ctx, crowdedKey{}, &crowded), r)
+		if err != nil && crowded.Load() {
+			err = failure{timedOut, fmt.Errorf("%d queries that read more than %s samples are running already, none has ended in time: %w", a.options.Large, thousands(a.options.largeFrom), err)}
+		}
 		finish := got.finish
 		got.finish = func() {
 			if finish != nil {
@@ -264,7 +283,9 @@ func (a *API) fail(w http.ResponseWriter, r *http.Request, f failure) {
 		a.options.Logger.Error("query failed", "path", r.URL.Path, "query", r.FormValue("query"), "err", f.err)
 		text = "the store could not be read"
 	}
-	a.write(w, r, f.kind.code, appendFailure(nil, f.kind.name, text))
+	o := a.newOutput(w, r, f.kind.code)
+	o.b = appendFailure(o.b, f.kind.name, text)
+	o.close()
 }
 
 // errStore marks that an error came from the store, which the engine does not

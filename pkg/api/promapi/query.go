@@ -109,7 +109,7 @@ func execute(ctx context.Context, q promql.Query, text string, limit int) (answe
 		warnings = append(warnings, truncated)
 	}
 	return answer{
-		data:     func(b []byte) []byte { return appendResult(b, value) },
+		data:     func(o *output) { o.result(value) },
 		warnings: warnings, infos: infos, finish: q.Close,
 	}, nil
 }

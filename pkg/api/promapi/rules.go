@@ -197,12 +197,12 @@ func jsonAnswer(v any) (answer, error) {
 	if err != nil {
 		return answer{}, err
 	}
-	return answer{data: func(b []byte) []byte { return append(b, data...) }}, nil
+	return answer{data: func(o *output) { o.b = append(o.b, data...) }}, nil
 }
 
 // nothing answers an empty list: there are no exemplars.
 func (a *API) nothing(context.Context, *http.Request) (answer, error) {
-	return answer{data: func(b []byte) []byte { return append(b, "[]"...) }}, nil
+	return answer{data: func(o *output) { o.b = append(o.b, "[]"...) }}, nil
 }
 
 // formatQuery answers a query as it is written well.
@@ -211,5 +211,5 @@ func (a *API) formatQuery(_ context.Context, r *http.Request) (answer, error) {
 	if err != nil {
 		return answer{}, invalid("query", err)
 	}
-	return answer{data: func(b []byte) []byte { return appendString(b, parser.Prettify(expr)) }}, nil
+	return answer{data: func(o *output) { o.b = appendString(o.b, parser.Prettify(expr)) }}, nil
 }

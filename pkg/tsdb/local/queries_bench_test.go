@@ -11,6 +11,7 @@ import (
 	"strconv"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -18,8 +19,8 @@ import (
 	"github.com/langbiang/langbiang/pkg/tsdb/tsdbtest"
 )
 
-// BenchmarkAppendBesideQueries appends with two workers and a Sync each second: a
-// second alone, and a second beside as many of the heaviest queries as the API lets run
+// BenchmarkAppendBesideQueries appends with two workers and a Sync each second: two
+// seconds alone, and two beside as many of the heaviest queries as the API lets run
 // at once, in turns. Flat out, queries have their share of the processors; a rate that
 // leaves them some must come through all the same. Beside/alone is what counts; b.N is
 // ignored.
@@ -84,6 +85,9 @@ func benchmarkBeside(b *testing.B, rate int) {
 	b.ReportMetric(alone.rate(), "samples/s-alone")
 	b.ReportMetric(beside.rate(), "samples/s-beside")
 	b.ReportMetric(beside.rate()/alone.rate(), "beside/alone")
+	if rate == 0 {
+		b.ReportMetric(beside.byCPU()/alone.byCPU(), "CPU-share")
+	}
 	b.ReportMetric(alone.p99(), "p99-ms-alone")
 	b.ReportMetric(beside.p99(), "p99-ms-beside")
 	b.ReportMetric(float64(begun.Load()), "queries")
@@ -120,26 +124,38 @@ func answer(b *testing.B, ctx context.Context, address string) {
 type fed struct {
 	samples int
 	took    time.Duration
+	cpu     time.Duration   // of the whole process meanwhile
 	batches []time.Duration // how long each took after it was due
 }
 
 func (f *fed) add(x fed) {
-	f.samples, f.took, f.batches = f.samples+x.samples, f.took+x.took, append(f.batches, x.batches...)
+	f.samples, f.took, f.cpu, f.batches = f.samples+x.samples, f.took+x.took, f.cpu+x.cpu, append(f.batches, x.batches...)
 }
 
 func (f *fed) rate() float64 { return float64(f.samples) / f.took.Seconds() }
+
+// byCPU is what came of a second of the processors' time: what it says does not depend
+// on how much of them other programs had.
+func (f *fed) byCPU() float64 { return float64(f.samples) / f.cpu.Seconds() }
 
 func (f *fed) p99() float64 {
 	slices.Sort(f.batches)
 	return float64(f.batches[len(f.batches)*99/100].Microseconds()) / 1000
 }
 
-// feed feeds for a second, at a rate of all together or flat out.
+func processTime(b *testing.B) time.Duration {
+	b.Helper()
+	var u syscall.Rusage
+	check(b, syscall.Getrusage(syscall.RUSAGE_SELF, &u))
+	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
+}
+
+// feed feeds for some seconds, at a rate of all together or flat out.
 func feed(b *testing.B, feeders []*feeder, rate int) (all fed) {
 	const batch = 5_000
 	var mu sync.Mutex
 	var wg sync.WaitGroup
-	start := time.Now()
+	start, cpu := time.Now(), processTime(b)
 	for _, f := range feeders {
 		wg.Go(func() {
 			var own fed
@@ -150,7 +166,7 @@ func feed(b *testing.B, feeders []*feeder, rate int) (all fed) {
 				} else {
 					due = time.Now()
 				}
-				if time.Since(start) > time.Second {
+				if time.Since(start) > 2*time.Second {
 					break
 				}
 				if err := f.batch(batch); err != nil {
@@ -169,6 +185,6 @@ func feed(b *testing.B, feeders []*feeder, rate int) (all fed) {
 		})
 	}
 	wg.Wait()
-	all.took = time.Since(start)
+	all.took, all.cpu = time.Since(start), processTime(b)-cpu
 	return all
 }
