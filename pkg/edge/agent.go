@@ -105,7 +105,7 @@ func Open(plan *Plan, version string, logger *slog.Logger) (a *Agent, err error)
 	if err := checkState(a.log); err != nil {
 		return a, fmt.Errorf("log %s: %w", dir, err)
 	}
-	if err := settings.NoteUse(cfg.DataDir, program, version); err != nil {
+	if err := settings.NoteUse(cfg.DataDir, program, version, time.Now()); err != nil {
 		logger.Warn("which program uses the data folder cannot be noted", "err", err)
 	}
 	end := framelog.EndOf(a.log)

@@ -48,7 +48,7 @@ func run(ctx context.Context, c settings.Call, plan *Plan) error {
 	}
 	a, err := Open(plan, c.Version, logger)
 	if err != nil {
-		return newer(err, plan.Config.DataDir)
+		return newer(err, plan.Config.DataDir, c.Version)
 	}
 	hangups, stop := context.WithCancel(ctx)
 	var wg sync.WaitGroup

@@ -39,9 +39,9 @@ func checkState(s smallValues) error {
 
 // newer completes an error that says that a newer agent wrote the log; other errors
 // stay as they are.
-func newer(err error, dir string) error {
+func newer(err error, dir, version string) error {
 	if !errors.Is(err, buffer.ErrVersion) {
 		return err
 	}
-	return settings.Newer(err, dir, program, "to go back to this version, move "+filepath.Join(dir, logDir)+" away: readings in it that the hub has not got wait there for a newer agent")
+	return settings.Newer(err, dir, program, version, "to go back to this version, move "+filepath.Join(dir, logDir)+" away: readings in it that the hub has not got wait there for a newer agent")
 }

@@ -65,7 +65,7 @@ func openView(plan *Plan) (*buffer.View, string, error) {
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, dir, fmt.Errorf("there is no log at %s: no agent has run with this data_dir yet", dir)
 	}
-	return v, dir, newer(err, plan.Config.DataDir)
+	return v, dir, newer(err, plan.Config.DataDir, "")
 }
 
 // queue is how the log stands.

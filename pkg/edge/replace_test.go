@@ -140,10 +140,10 @@ func TestWhatANewerAgentKeepsIsRefusedByNameAndLeftAlone(t *testing.T) {
 	}
 	store[stateKey] = []byte{2, 0, 0, 0}
 	dir := t.TempDir()
-	if err := settings.NoteUse(dir, program, "v9.1.0"); err != nil {
+	if err := settings.NoteUse(dir, program, "v9.1.0", time.Now()); err != nil {
 		t.Fatal(err)
 	}
-	err := newer(checkState(store), dir)
+	err := newer(checkState(store), dir, "v1.0.0")
 	want := "small values: written by a newer version of this program (format 2, this one knows up to 1); nothing was changed. Install langbiang-edge v9.1.0 or a newer one; to go back to this version, move " +
 		dir + "/log away: readings in it that the hub has not got wait there for a newer agent: docs/upgrade.md"
 	if err == nil || err.Error() != want || store[stateKey][0] != 2 {

@@ -168,7 +168,7 @@ func Open(plan *Plan, version string, logger *slog.Logger) (h *Hub, err error) {
 	if err := h.openDeliveries(); err != nil {
 		return h, err
 	}
-	if err := settings.NoteUse(cfg.DataDir, program, version); err != nil {
+	if err := settings.NoteUse(cfg.DataDir, program, version, time.Now()); err != nil {
 		logger.Warn("which program uses the data folder cannot be noted", "err", err)
 	}
 	return h, h.serve(version)

@@ -61,7 +61,7 @@ func run(ctx context.Context, c settings.Call, plan *Plan) error {
 func runOnce(ctx context.Context, plan *Plan, version string, logger *slog.Logger) error {
 	h, err := Open(plan, version, logger)
 	if err != nil {
-		return newer(err, plan.Config.DataDir)
+		return newer(err, plan.Config.DataDir, version)
 	}
 	hup := make(chan os.Signal, 1)
 	signal.Notify(hup, syscall.SIGHUP)
@@ -81,7 +81,7 @@ func runOnce(ctx context.Context, plan *Plan, version string, logger *slog.Logge
 	err = h.Run(ctx)
 	close(done)
 	wg.Wait()
-	return errors.Join(newer(err, plan.Config.DataDir), h.Close())
+	return errors.Join(newer(err, plan.Config.DataDir, version), h.Close())
 }
 
 func check(_ context.Context, c settings.Call, plan *Plan) error {

@@ -17,10 +17,10 @@ const program = "langbiang-hub"
 
 // newer completes an error that says that a newer program wrote what stands in the
 // data folder; other errors stay as they are.
-func newer(err error, dir string) error {
+func newer(err error, dir, version string) error {
 	known := []error{ledger.ErrVersion, tsdb.ErrVersion, buffer.ErrVersion, derive.ErrVersion, ingest.ErrVersion, rules.ErrVersion}
 	if !slices.ContainsFunc(known, func(e error) bool { return errors.Is(err, e) }) {
 		return err
 	}
-	return settings.Newer(err, dir, program, "to go back to this version, restore a backup that it made")
+	return settings.Newer(err, dir, program, version, "to go back to this version, restore a backup that it made")
 }

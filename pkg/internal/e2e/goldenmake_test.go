@@ -116,9 +116,11 @@ func TestTheGoldenIsMade(t *testing.T) {
 	for i := range 600 {
 		_, _ = fmt.Fprintf(&rows, "air_temperature,host=mast value=%.1f %d\n", 18+float64(i%70)/10, noon.Add(time.Duration(i)*3*time.Minute).UnixNano())
 	}
-	if resp, err := http.Post(g.http+"/api/v2/write", "text/plain", strings.NewReader(rows.String())); err != nil || resp.StatusCode/100 != 2 {
+	resp, err := http.Post(g.http+"/api/v2/write", "text/plain", strings.NewReader(rows.String()))
+	if err != nil || resp.StatusCode/100 != 2 {
 		t.Fatalf("push: %v %v", resp, err)
 	}
+	_ = resp.Body.Close()
 	for _, v := range []int{120, 20, 170, 20, 120} {
 		level(v)
 		run(1500 * time.Millisecond)
