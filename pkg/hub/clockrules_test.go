@@ -79,9 +79,10 @@ func TestAnEdgeThatIsOfflineSuppressesWhatDependsOnIt(t *testing.T) {
 	f, far := levelFeeder(t, h, "e1"), levelFeeder(t, h, "e2")
 	f.say(t, time.Now(), 10)
 	far.say(t, time.Now(), 100)
-	offline := func(want alert.ISAState) alert.Alert {
+	offline := func(want alert.ISAState, meanwhile func()) alert.Alert {
 		var a alert.Alert
 		testutil.Eventually(t, time.Minute, "the alert is "+string(want), func() bool {
+			meanwhile()
 			for _, x := range f.alerts(t) {
 				if x.Rule == "level" {
 					a = x
@@ -91,7 +92,7 @@ func TestAnEdgeThatIsOfflineSuppressesWhatDependsOnIt(t *testing.T) {
 		})
 		return a
 	}
-	a := offline(alert.SuppressedState)
+	a := offline(alert.SuppressedState, func() {})
 	if a.Suppressed != string(alert.HoldEdgeOffline) || a.State != alert.Active || a.End != nil {
 		t.Errorf("%+v", a)
 	}
@@ -108,8 +109,7 @@ func TestAnEdgeThatIsOfflineSuppressesWhatDependsOnIt(t *testing.T) {
 	if counts.Held[alert.SuppressedState] != 1 || counts.ByRule["level"] != 1 {
 		t.Errorf("%+v", counts)
 	}
-	f.say(t, time.Now(), 11)
-	b := offline(alert.UnacknowledgedActive)
+	b := offline(alert.UnacknowledgedActive, func() { f.say(t, time.Now(), 11) })
 	if b.ID != a.ID || !b.Start.Equal(a.Start) || b.End != nil {
 		t.Errorf("%+v", b)
 	}

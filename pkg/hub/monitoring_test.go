@@ -258,7 +258,7 @@ func TestWhatIsWatchedIsExported(t *testing.T) {
 		}
 		return len(lacking) == 0
 	}
-	limit := time.NewTimer(20 * time.Second)
+	limit := time.NewTimer(time.Minute)
 	defer limit.Stop()
 	tick := time.NewTicker(200 * time.Millisecond)
 	defer tick.Stop()
