@@ -241,7 +241,7 @@ func TestStateIsRetainedAndTheWillIsPublished(t *testing.T) {
 		select {
 		case m := <-states:
 			return m.Retained() && string(m.Payload()) == "here"
-		case <-time.After(200 * time.Millisecond):
+		case <-time.After(2 * time.Second):
 			return false
 		}
 	})
