@@ -154,7 +154,7 @@ func TestAConsumerEndsWithExactlyTheLogWhateverIsKilled(t *testing.T) {
 					}
 				}
 			}
-			deadline := time.After(20 * time.Second)
+			deadline := time.After(time.Minute)
 			for {
 				mu.Lock()
 				done := len(got) > 0 && got[len(got)-1] == uint64(n)
