@@ -3,7 +3,7 @@ import assert from "node:assert/strict";
 import { readFile } from "node:fs/promises";
 import { createRequire } from "node:module";
 import { chromium } from "playwright-core";
-import { until } from "./programs.mjs";
+import { patience, until } from "./programs.mjs";
 
 const axe = await readFile(createRequire(import.meta.url).resolve("axe-core/axe.min.js"), "utf8");
 
@@ -23,6 +23,7 @@ export class Browser {
   // open shows a view; who is on duty has said so, unless that is what is tested.
   async open(hash = "#/", { who = "Lan", lang = "", watch = "", ...options } = {}) {
     this.context = await this.chromium.newContext({ viewport: { width: 1366, height: 900 }, locale: "vi-VN", timezoneId: "Asia/Ho_Chi_Minh", acceptDownloads: true, ...options });
+    this.context.setDefaultTimeout(patience);
     const page = await this.context.newPage();
     this.page = page;
     this.foreign = [];
