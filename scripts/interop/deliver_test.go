@@ -164,13 +164,13 @@ func TestMosquittoKeepsTheStateOfEachActiveAlert(t *testing.T) {
 	// retained is what somebody who comes now is given.
 	retained := func() string {
 		c := paho.NewClient(paho.NewClientOptions().AddBroker("tcp://127.0.0.1:" + port).SetClientID(fmt.Sprint("w", time.Now().UnixNano())).SetAutoReconnect(false))
-		if tok := c.Connect(); !tok.WaitTimeout(time.Second) || tok.Error() != nil {
+		if tok := c.Connect(); !tok.WaitTimeout(10*time.Second) || tok.Error() != nil {
 			return "no broker"
 		}
 		defer c.Disconnect(0)
 		got := make(chan string, 100)
-		c.Subscribe("city/alerts/#", 1, func(_ paho.Client, m paho.Message) { got <- strings.TrimPrefix(m.Topic(), "city/alerts/") }).WaitTimeout(time.Second)
-		c.Subscribe("end", 1, func(paho.Client, paho.Message) { got <- "end" }).WaitTimeout(time.Second)
+		c.Subscribe("city/alerts/#", 1, func(_ paho.Client, m paho.Message) { got <- strings.TrimPrefix(m.Topic(), "city/alerts/") }).WaitTimeout(10 * time.Second)
+		c.Subscribe("end", 1, func(paho.Client, paho.Message) { got <- "end" }).WaitTimeout(10 * time.Second)
 		c.Publish("end", 1, false, "x")
 		var all []string
 		for {
@@ -181,7 +181,7 @@ func TestMosquittoKeepsTheStateOfEachActiveAlert(t *testing.T) {
 					return strings.Join(all, " ")
 				}
 				all = append(all, s)
-			case <-time.After(2 * time.Second):
+			case <-time.After(10 * time.Second):
 				return "nothing"
 			}
 		}

@@ -35,24 +35,22 @@ func TestGStreamerRTSPServer(t *testing.T) {
 			srv := serve(t, "ready", python, "rtsp_server.py", port, login, "viewer", "geheim")
 			base := "rtsp://127.0.0.1:" + port
 			h264, jpeg, none := cameraDevice("h264", base+"/h264"), cameraDevice("jpeg", base+"/jpeg"), cameraDevice("none", base+"/none")
-			cfg := &camera.Config{Timeout: 10 * time.Second, Sample: time.Second}
+			cfg := &camera.Config{Timeout: 30 * time.Second, Sample: time.Second}
 			if login != "open" {
 				cfg.User, cfg.Password = "viewer", "geheim"
 			}
 			rec := &drivertest.Recorder{}
 			start(t, cfg, rec, h264, jpeg, none)
 			for id, codec := range map[string]string{"h264": "H264", "jpeg": "JPEG"} {
-				rec.Wait(t, id+" is measured", func() bool {
-					r, ok := rec.Last(id, 2)
-					return ok && r.Quality == 0 && r.Value > 0
+				// A busy machine leaves frames out now and then.
+				var c, fps, bits drivertest.Reading
+				t.Cleanup(func() { t.Logf("%s: %q, %v frames/s, %v bit/s", id, c.Text, fps.Value, bits.Value) })
+				rec.Wait(t, id+" is measured with 15 frames a second", func() bool {
+					c, _ = rec.Last(id, 1)
+					fps, _ = rec.Last(id, 2)
+					bits, _ = rec.Last(id, 3)
+					return c.Text == codec && fps.Quality == 0 && math.Abs(fps.Value-15) <= 2 && bits.Value >= 10_000 && bits.Value <= 50e6
 				})
-				c, _ := rec.Last(id, 1)
-				fps, _ := rec.Last(id, 2)
-				bits, _ := rec.Last(id, 3)
-				if c.Text != codec || math.Abs(fps.Value-15) > 2 || bits.Value < 10_000 || bits.Value > 50e6 {
-					t.Errorf("%s: %q, %v frames and %v bits per second", id, c.Text, fps.Value, bits.Value)
-				}
-				t.Logf("%s: %s, %v frames/s, %v bit/s", id, c.Text, fps.Value, bits.Value)
 			}
 			rec.Wait(t, "a path that is not there is said", func() bool {
 				s := rec.State("none")

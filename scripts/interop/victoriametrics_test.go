@@ -68,7 +68,7 @@ func TestVictoriaMetricsIsAStore(t *testing.T) {
 		}
 		s, err := influx.Open(influx.Options{
 			URL: urls[dir], Bucket: "langbiang", QueryURL: urls[dir], FlushDelay: time.Millisecond, Now: now,
-			Client: &http.Client{Timeout: 10 * time.Second, Transport: &http.Transport{}},
+			Client: &http.Client{Timeout: time.Minute, Transport: &http.Transport{}},
 		})
 		if err != nil {
 			t.Fatal(err)
@@ -86,7 +86,7 @@ func TestWhatVictoriaMetricsHadTheTimeToFlushOutlivesIt(t *testing.T) {
 	dir := t.TempDir()
 	url, server := victoria(t, dir)
 	open := func() *influx.Store {
-		s, err := influx.Open(influx.Options{URL: url, Bucket: "langbiang", QueryURL: url, Client: &http.Client{Timeout: 10 * time.Second, Transport: &http.Transport{}}})
+		s, err := influx.Open(influx.Options{URL: url, Bucket: "langbiang", QueryURL: url, Client: &http.Client{Timeout: time.Minute, Transport: &http.Transport{}}})
 		if err != nil {
 			t.Fatal(err)
 		}
