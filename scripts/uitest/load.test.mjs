@@ -103,7 +103,11 @@ test("the map draws outlines, and another vendor's screen that hub.yaml names ma
     await other.goto(`http://localhost:${screen.address().port}/`);
     const wall = other.frameLocator("iframe").locator(".wall .lines li").first();
     if (works) await wall.waitFor();
-    else assert.match(other.frames()[1].url(), /^chrome-error:/, "a stranger may not frame it");
+    else {
+      const framed = () => other.frames()[1].url();
+      await until("the browser has answered to the frame", () => framed() !== "" && framed() !== "about:blank");
+      assert.match(framed(), /^chrome-error:/, "a stranger may not frame it");
+    }
     await context.close();
     screen.closeAllConnections();
     await new Promise((done) => screen.close(done));
