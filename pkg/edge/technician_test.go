@@ -22,7 +22,7 @@ data_dir: ./data
 hub: {url: mqtt://127.0.0.1:1, send_every: 50ms}
 clock: {trust: always}
 connections:
-  - {id: cabinet, modbus: {address: %s, timeout: 500ms, retries: 0}}
+  - {id: cabinet, modbus: {address: %s, timeout: 1s, retries: 0}}
   - {id: nowhere, modbus: {address: 127.0.0.1:1}}
 devices:
   - {id: tank, connection: cabinet, unit: 1, interval: 100ms, points: [{id: level, quantity: water_level, holding: 4, type: uint16, scale: 0.001, unit: m}]}
@@ -88,7 +88,7 @@ func TestReadWithoutAnAgentAsksTheDevicesThemselves(t *testing.T) {
 	}
 	wantLines(t, "read", out,
 		"tank level 1.83 m good", "pit level 0.52 m good", "pit battery - V bad: exception",
-		"gone does not answer: unit 9 does not answer (asked for holding 4, timeout 500ms)",
+		"gone does not answer: unit 9 does not answer (asked for holding 4, timeout 1s)",
 		"far does not answer: cannot reach 127.0.0.1:1: connection refused, nothing listens there")
 	shown := func(out string) int {
 		return strings.Count(strings.Join(strings.Fields(out), " "), "tank level 1.83 m good")

@@ -61,7 +61,7 @@ func TestCamerasAreFoundAmongOtherThings(t *testing.T) {
 	known := Known{Profiles: []*profile.Profile{{ID: "generic/rtsp-camera"}}}
 	told, asked := 0, 0
 	found := Cameras(t.Context(), &camera.Config{}, known, CameraOptions{
-		Addresses: addresses, Timeout: 300 * time.Millisecond,
+		Addresses: addresses, Timeout: 3 * time.Second,
 		Found: func(Finding) { told++ }, Asked: func(n int) { asked = max(asked, n) },
 	})
 	if told != 3 || asked != len(addresses) {

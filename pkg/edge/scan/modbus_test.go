@@ -157,7 +157,7 @@ func TestAScanTellsWhoIsThereAndWhoIsNot(t *testing.T) {
 	var live []int
 	asked := 0
 	found, err := scan.Modbus(t.Context(), p, k, scan.ModbusOptions{
-		Units: []int{1, 3, 4, 5, 7, 9, 144}, Timeout: 20 * time.Millisecond,
+		Units: []int{1, 3, 4, 7, 9, 144}, Timeout: time.Second,
 		Asked: func(int, int) { asked++ }, Found: func(f scan.Finding) { live = append(live, f.Unit) },
 	})
 	if err != nil {
@@ -178,7 +178,7 @@ func TestAScanTellsWhoIsThereAndWhoIsNot(t *testing.T) {
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Error(diff)
 	}
-	if diff := cmp.Diff([]int{3, 4, 7, 9, 144}, live); diff != "" || asked != 7 {
+	if diff := cmp.Diff([]int{3, 4, 7, 9, 144}, live); diff != "" || asked != 6 {
 		t.Error(diff, asked)
 	}
 }
@@ -193,11 +193,10 @@ func TestAScanEndsWhenItIsToldTo(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer p.Close()
-	began := time.Now()
 	found, err := scan.Modbus(ctx, p, k, scan.ModbusOptions{
-		Units: []int{2, 3}, Timeout: time.Minute, Found: func(scan.Finding) { cancel() }, // while unit 3 keeps silent
+		Units: []int{2, 3}, Timeout: time.Hour, Found: func(scan.Finding) { cancel() }, // while unit 3 keeps silent
 	})
-	if !errors.Is(err, modbus.ErrStopped) || len(found) != 1 || time.Since(began) > 30*time.Second {
+	if !errors.Is(err, modbus.ErrStopped) || len(found) != 1 {
 		t.Errorf("%v, %d found", err, len(found))
 	}
 }
