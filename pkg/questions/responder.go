@@ -63,6 +63,7 @@ type question struct {
 	run    uint32
 	heard  time.Time // of the hub
 	cancel context.CancelFunc
+	moved  chan struct{} // of capacity 1: the hub has more, or waits no longer
 
 	pending []byte   // not yet a piece
 	size    int      // of all text
@@ -131,7 +132,7 @@ func (r *Responder) Ask(payload []byte) {
 		r.reply(&a, wire.AnswerRefused, "the agent is asked too much at a time; try again in a minute")
 	default:
 		a.For = min(max(a.For, 1000), uint32(MaxFor.Milliseconds()))
-		q := &question{ask: a, run: rand.Uint32() | 1, heard: now}
+		q := &question{ask: a, run: rand.Uint32() | 1, heard: now, moved: make(chan struct{}, 1)}
 		r.open = append(r.open, q)
 		r.begun <- q // there is room for all that are open
 	}
@@ -157,6 +158,10 @@ func (r *Responder) heard(q *question, a *wire.Ask, now time.Time) {
 	}
 	if a.Stop {
 		q.acked, q.sent, q.done = len(q.pieces), len(q.pieces), true
+	}
+	select {
+	case q.moved <- struct{}{}:
+	default:
 	}
 	r.wake()
 }
@@ -246,6 +251,7 @@ func (r *Responder) answer(ctx context.Context, q *question) {
 		case <-pause.C:
 			r.cutLast(q)
 			pause.Reset(r.pause(running))
+		case <-q.moved:
 		}
 		if r.unheard(q) {
 			cancel()
