@@ -26,7 +26,8 @@ const (
 	Rain24h      = "rain_24h"
 	WindFrom     = "wind_direction_1h" // the vector mean, degrees
 	WindSpeed    = "wind_speed_1h"     // of the vector mean, m/s
-	Complete     = "completeness_day"  // percent of the day
+	CompleteHour = "completeness_hour" // percent of the hour
+	Complete     = "completeness_day"  // mean of its hours
 )
 
 // sources are what hours are computed from.
@@ -46,23 +47,30 @@ type input struct {
 // stations are the inputs by station and quantity.
 type stations map[string]map[string][]*input
 
-func (d *Deriver) compute(ctx context.Context, e Edge, hours []int64, days map[int64]bool, target int64) error {
-	from, to := (hours[0]-before)*hour, (hours[len(hours)-1]+1)*hour
+// compute computes hours, in order. Of those in changed there are readings that were
+// not there before, so that the values of their days change, too.
+func (d *Deriver) compute(ctx context.Context, e Edge, hours []int64, changed map[int64]bool, target int64, fresh *bool) error {
+	from, to := (hours[0]-before-1)*hour, (hours[len(hours)-1]+1)*hour
 	midnight := map[int64]bool{} // begins of days whose value is due, ms
 	for _, h := range hours {
 		begin, end := d.day(h)
-		if days[h] && end <= (target+1)*hour {
+		if changed[h] && end <= (target+1)*hour {
 			midnight[begin] = true
-			from = min(from, begin)
+			from = min(from, begin-hour)
 			to = max(to, end)
 		}
 	}
-	q, err := d.o.Queryable.Querier(from-hour, to)
+	expected := newExpected(d.o.Series(e.ID))
+	q, err := d.o.Queryable.Querier(from-expected.longest, to)
 	if err != nil {
 		return err
 	}
 	defer func() { _ = q.Close() }() // nothing was written
-	all, err := read(ctx, q, e.ID, from-hour, to)
+	all, err := read(ctx, q, e.ID, from, to)
+	if err != nil {
+		return err
+	}
+	have, err := d.standing(ctx, q, e.ID, to)
 	if err != nil {
 		return err
 	}
@@ -78,16 +86,14 @@ func (d *Deriver) compute(ctx context.Context, e Edge, hours []int64, days map[i
 		}
 		rows = append(rows, w.rows...)
 	}
-	for begin := range midnight {
-		more, err := d.completeness(ctx, q, e, begin, d.next(begin))
-		if err != nil {
-			return err
-		}
-		rows = append(rows, more...)
-	}
-	rows, err = d.news(ctx, q, e.ID, rows, to)
-	if err != nil || len(rows) == 0 {
+	c := completeness{d: d, q: q, e: e, expected: expected, have: have, fresh: fresh}
+	more, err := c.rows(ctx, hours, changed, midnight)
+	if err != nil {
 		return err
+	}
+	rows = d.news(have, append(rows, more...))
+	if len(rows) == 0 {
+		return nil
 	}
 	return d.o.Write(ctx, rows)
 }
@@ -301,69 +307,15 @@ func (w *work) day(d *Deriver, begin, end int64) {
 	}
 }
 
-// completeness is, for each device, how much of the day its series cover: a reading
-// stands for the time until the next, at most for the longest that is normal.
-func (d *Deriver) completeness(ctx context.Context, q storage.Querier, e Edge, begin, end int64) ([]Row, error) {
-	byDevice := map[string][]Series{}
-	for _, s := range d.o.Series(e.ID) {
-		byDevice[s.Device] = append(byDevice[s.Device], s)
-	}
-	var rows []Row
-	for device, list := range byDevice {
-		times, site := map[string][]int64{}, e.Site
-		set := q.Select(ctx, false, &storage.SelectHints{Start: begin, End: end}, equal("edge", e.ID), equal("device", device),
-			labels.MustNewMatcher(labels.MatchNotEqual, "__name__", "reading_quality"))
-		var it chunkenc.Iterator
-		for set.Next() {
-			s := set.At()
-			site = s.Labels().Get("site")
-			point := s.Labels().Get("point")
-			it = s.Iterator(it)
-			for kind := it.Next(); kind != chunkenc.ValNone; kind = it.Next() {
-				if t, v := it.At(); kind == chunkenc.ValFloat && v-v == 0 && t > begin && t <= end {
-					times[point] = append(times[point], t)
-				}
-			}
-			if err := it.Err(); err != nil {
-				return nil, err
-			}
-		}
-		if err := set.Err(); err != nil {
-			return nil, err
-		}
-		sum, n := 0.0, 0
-		for _, s := range list {
-			if s.Longest <= 0 {
-				continue
-			}
-			covered, until := int64(0), begin
-			slices.Sort(times[s.Point])
-			for _, t := range times[s.Point] {
-				next := min(t+s.Longest, end)
-				covered += max(0, next-max(t, until))
-				until = max(until, next)
-			}
-			sum += float64(covered) / float64(end-begin)
-			n++
-		}
-		if n > 0 {
-			// Up to what the first reading of the day leaves open.
-			rows = append(rows, Row{Site: site, Device: e.ID + "/" + device, Quantity: Complete, Time: end, Value: math.Round(min(1, sum/float64(n))*1000) / 10})
-		}
-	}
-	return rows, nil
+// key names a derived value.
+type key struct {
+	device, quantity string
+	end              int64 // of its hour or day, ms
 }
 
-// news returns the rows that are not in the store, or otherwise; and when they stand
-// there.
-func (d *Deriver) news(ctx context.Context, q storage.Querier, edge string, rows []Row, to int64) ([]Row, error) {
-	if len(rows) == 0 {
-		return nil, nil
-	}
-	type key struct {
-		device, quantity string
-		end              int64
-	}
+// standing returns what the store has of an edge's derived values up to a time, the
+// newest correction of each.
+func (d *Deriver) standing(ctx context.Context, q storage.Querier, edge string, to int64) (map[key]sample, error) {
 	have := map[key]sample{}
 	set := q.Select(ctx, false, &storage.SelectHints{End: to}, equal("edge", d.o.Name),
 		labels.MustNewMatcher(labels.MatchRegexp, "device", regexp.QuoteMeta(edge)+"/.*"))
@@ -386,9 +338,11 @@ func (d *Deriver) news(ctx context.Context, q storage.Querier, edge string, rows
 			return nil, err
 		}
 	}
-	if err := set.Err(); err != nil {
-		return nil, err
-	}
+	return have, set.Err()
+}
+
+// news returns the rows that do not stand, or otherwise, and when they are to stand.
+func (d *Deriver) news(have map[key]sample, rows []Row) []Row {
 	out := rows[:0]
 	for _, r := range rows {
 		old, ok := have[key{r.Device, r.Quantity, r.Time}]
@@ -405,5 +359,5 @@ func (d *Deriver) news(ctx context.Context, q storage.Querier, edge string, rows
 		}
 		out = append(out, r)
 	}
-	return out, nil
+	return out
 }

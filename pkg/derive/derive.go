@@ -276,16 +276,17 @@ func (d *Deriver) follow(ctx context.Context, e Edge) error {
 	target := HourOf(e.Watermark+1) - 1 // the last hour that is over
 	d.mu.Lock()
 	p := d.edge(e.ID)
-	if !p.known {
+	fresh := !p.known
+	if fresh {
 		p.known, p.done, d.changed = true, target-int64(d.o.Back/time.Hour), true
 	}
 	first := p.done + 1
 	due := map[int64]bool{}
-	days := map[int64]bool{} // of which a day's value may change
+	changed := map[int64]bool{} // hours with readings that were not there
 	p.working = p.late
 	p.late = map[int64]bool{}
 	for h := range p.working {
-		days[h] = true
+		changed[h] = true
 		for k := range int64(before) {
 			if h+k <= target {
 				due[h+k] = true
@@ -294,7 +295,7 @@ func (d *Deriver) follow(ctx context.Context, e Edge) error {
 	}
 	d.mu.Unlock()
 	for h := first; h <= target; h++ {
-		due[h], days[h] = true, true
+		due[h], changed[h] = true, true
 	}
 	hours := slices.Sorted(maps.Keys(due))
 	for len(hours) > 0 {
@@ -302,7 +303,7 @@ func (d *Deriver) follow(ctx context.Context, e Edge) error {
 		for n < len(hours) && n < chunk && hours[n]-hours[0] < 2*chunk {
 			n++
 		}
-		if err := d.compute(ctx, e, hours[:n], days, target); err != nil {
+		if err := d.compute(ctx, e, hours[:n], changed, target, &fresh); err != nil {
 			d.mu.Lock()
 			maps.Copy(p.late, p.working)
 			p.working = nil

@@ -268,36 +268,6 @@ func TestWindIsAddedUpAsVectors(t *testing.T) {
 	}
 }
 
-func TestHowCompleteADayIs(t *testing.T) {
-	r := newRig(t)
-	r.series = []Series{{"d", "air_temperature", 90_000}, {"d", "relative_humidity", 90_000}, {"gone", "x", 90_000}}
-	for m := range 24 * 60 {
-		if m/60 != 5 && m/60 != 6 {
-			r.reading("air_temperature", time.Duration(m)*time.Minute, 20)
-		}
-		if m < 720 {
-			r.reading("relative_humidity", time.Duration(m)*time.Minute, 20)
-		}
-	}
-	r.step(24 * time.Hour)
-	got := map[string]float64{}
-	q, err := r.db.Querier(0, midnight.Add(48*time.Hour).UnixMilli())
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = q.Close() }()
-	set := q.Select(t.Context(), false, nil, equal("__name__", Complete))
-	for set.Next() {
-		it := set.At().Iterator(nil)
-		for it.Next() != 0 {
-			_, got[set.At().Labels().Get("device")] = it.At()
-		}
-	}
-	if v := got["e1/d"]; math.Abs(v-(22.0/24+0.5)/2*100) > 0.2 || got["e1/gone"] != 0 {
-		t.Errorf("%v", got)
-	}
-}
-
 func TestHoursAndDays(t *testing.T) {
 	if HourOf(0) != -1 || HourOf(1) != 0 || HourOf(hour) != 0 || HourOf(hour+1) != 1 || HourOf(-hour) != -2 {
 		t.Error("an hour has what comes after its begin, up to its end")

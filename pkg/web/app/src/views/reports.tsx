@@ -5,7 +5,7 @@ import { csv, day, download, duration, full, measured, number, percent } from ".
 import { t, text } from "../i18n";
 import { Badge, Empty, Field, Loading, siteName, Tabs } from "../parts/basics";
 import { rules, sites } from "../poll";
-import { query, queryRange } from "../readings";
+import { query } from "../readings";
 import { path, route, go } from "../router";
 import { severities, type Site, type Severity } from "../types";
 
@@ -57,17 +57,17 @@ async function work(from: Date, to: Date, list: Site[], progress: (done: number,
   for (const [q] of air) {
     airs[q] = [await step(bySite(`avg by (site) (avg_over_time(${q}{late=""}[${span}ms]))`)), await step(bySite(`max by (site) (max_over_time(${q}{late=""}[${span}ms]))`))];
   }
-  // A series reports by exception: it is there in a step of 10 minutes when it
-  // has a reading in it or its device answered.
   const up = await step(bySite(`avg by (site) (avg_over_time(device_up{late=""}[${span}ms]))`));
-  const ten = 600_000;
-  const steps = Math.max(1, Math.floor(span / ten));
+  // The hub computes each hour's completeness within minutes of its end. An hour that
+  // it has nothing of counts as empty: the edge has not sent it yet.
   const present = new Map<string, number>();
-  for (const r of await step(queryRange(`count by (site) (present_over_time(device_up{late=""}[10m]))`, begin + ten, begin + steps * ten, ten * Math.ceil(steps / 10_000), stop))) {
-    const values = (r.values ?? []).map((v) => Number(v[1]));
-    const most = Math.max(...values);
-    present.set(r.metric.site ?? "", values.reduce((a, b) => a + b, 0) / (most * Math.max(1, Math.floor(steps / Math.ceil(steps / 10_000)))));
+  const last = Math.floor(Math.min(end, Date.now() - 600_000) / 3600_000) * 3600_000;
+  const n = Math.floor((last - begin) / 3600_000);
+  if (n > 0) {
+    const hours = `sum by (site) (sum_over_time(last_over_time(completeness_hour{late=""}[1h])[${n}h:1h])) / count by (site) (last_over_time(completeness_hour{late=""}[${n}h]))`;
+    for (const r of await query(hours, last, stop)) present.set(r.metric.site ?? "", Number(r.value?.[1]) / n / 100);
   }
+  progress(++done, total);
   const rows: Row[] = [{ site: null, stats: await step(stats("")), air: {}, complete: null, up: null }];
   for (const s of list) {
     rows.push({
