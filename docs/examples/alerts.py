@@ -3,6 +3,8 @@
 
     alerts.py http://127.0.0.1:8080 alerts.position
 
+Where the hub wants a token (langbiang-hub tokens new NAME --role viewer), it stands in
+LANGBIANG_TOKEN; the hub's own authority, for https://, in the file SSL_CERT_FILE names.
 Python's own library only. The position is saved after an event has been handled:
 after a crash the last one may come again, with the same id.
 """
@@ -34,7 +36,10 @@ def handle(event):
 
 def follow():
     url = hub + "/api/v1/alerts/stream?" + urllib.parse.urlencode({"after": load()})
-    request = urllib.request.Request(url, headers={"Accept": "application/x-ndjson"})
+    headers = {"Accept": "application/x-ndjson"}
+    if token := os.environ.get("LANGBIANG_TOKEN"):
+        headers["Authorization"] = "Bearer " + token.strip()
+    request = urllib.request.Request(url, headers=headers)
     with urllib.request.urlopen(request, timeout=45) as lines:  # a heartbeat comes every 15 s
         for line in lines:
             event = json.loads(line)
