@@ -132,7 +132,7 @@ func TestSentencesOfTheProgramsStandInTheirSource(t *testing.T) {
 		for line, sentence := range quoted(p) {
 			n++
 			for _, part := range joint.Split(sentence, -1) {
-				if part = strings.TrimSpace(part); part != "" && !strings.Contains(source, part) {
+				if part = strings.Trim(part, " :"); part != "" && !strings.Contains(source, part) {
 					t.Errorf("%s:%d: no program says %q", p.path, line, part)
 				}
 			}
@@ -142,7 +142,7 @@ func TestSentencesOfTheProgramsStandInTheirSource(t *testing.T) {
 		}
 	}
 	t.Logf("%d sentences", n)
-	if n < 3 {
+	if n < 100 {
 		t.Errorf("%d sentences only", n)
 	}
 }
