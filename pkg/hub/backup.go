@@ -161,7 +161,7 @@ func emptyTarget(dir, data string) error {
 		return fmt.Errorf("%w: %s lies in the hub's own data folder; choose a folder on another disk", api.ErrBackup, dir)
 	}
 	if err := os.MkdirAll(dir, 0o750); err != nil {
-		return fmt.Errorf("%w: %w; choose a folder that the hub may write to", api.ErrBackup, err)
+		return fmt.Errorf("%w: %w; choose a folder that the hub may write to: as a service it writes to /var/backups/langbiang-hub, and where ReadWritePaths= of its unit allows it", api.ErrBackup, err)
 	}
 	entries, err := os.ReadDir(dir)
 	if err != nil {

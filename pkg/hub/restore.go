@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -65,6 +66,9 @@ func restore(ctx context.Context, data, dir string) (*manifest, error) {
 	if err := begin(filepath.Join(fresh, ledgerDir), m); err != nil {
 		return nil, err
 	}
+	if err := ownedLike(fresh, data); err != nil {
+		return nil, err
+	}
 	for _, p := range parts {
 		err := os.Rename(filepath.Join(fresh, p), filepath.Join(data, p))
 		if err != nil && !errors.Is(err, fs.ErrNotExist) { // a store elsewhere has no part
@@ -78,6 +82,25 @@ func restore(ctx context.Context, data, dir string) (*manifest, error) {
 		return nil, err
 	}
 	return m, syncDir(data)
+}
+
+// ownedLike gives what is below a folder the owner of another one, where root does
+// the work of a hub that runs under a user of its own.
+func ownedLike(dir, other string) error {
+	st, err := os.Stat(other)
+	if err != nil {
+		return err
+	}
+	owner, ok := st.Sys().(*syscall.Stat_t)
+	if !ok || os.Geteuid() != 0 {
+		return nil
+	}
+	return filepath.WalkDir(dir, func(path string, _ fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		return os.Lchown(path, int(owner.Uid), int(owner.Gid))
+	})
 }
 
 // clearTarget makes sure that the data folder has nothing in it but what a

@@ -1,6 +1,7 @@
 #!/bin/sh
 set -e
 install -d -m 0750 -o langbiang-hub -g langbiang-hub /var/lib/langbiang-hub
+install -d -m 0700 -o langbiang-hub -g langbiang-hub /var/backups/langbiang-hub   # a backup holds the authority's key
 if [ -d /run/systemd/system ]; then systemctl daemon-reload; fi
 # deb: configure OLD-VERSION; rpm: the number of versions that are installed.
 case "$1:$2" in
