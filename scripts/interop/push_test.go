@@ -36,16 +36,19 @@ const token = "a-token-of-thirty-two-characters"
 // newHub runs a hub with a source called push and returns its address.
 func newHub(t *testing.T, source string) string {
 	t.Helper()
+	return startHub(t, fmt.Sprintf("push: {sources: [{id: push, site: \"24848\", token_file: ./token, %s}]}\n", source), map[string]string{"token": token})
+}
+
+// startHub runs a hub with more in its hub.yaml and files beside it.
+func startHub(t *testing.T, more string, files map[string]string) string {
+	t.Helper()
 	dir := t.TempDir()
-	for name, text := range map[string]string{
-		"token": token,
-		"hub.yaml": fmt.Sprintf(`
+	files["hub.yaml"] = fmt.Sprintf(`
 http: {listen: %q, auth: "off"}
 mqtt: {listen: %q}
 clock: {require_sync: false}
-push: {sources: [{id: push, site: "24848", token_file: ./token, %s}]}
-`, "127.0.0.1:"+freePort(t), "127.0.0.1:"+freePort(t), source),
-	} {
+`, "127.0.0.1:"+freePort(t), "127.0.0.1:"+freePort(t)) + more
+	for name, text := range files {
 		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
 			t.Fatal(err)
 		}

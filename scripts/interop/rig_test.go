@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -39,6 +40,7 @@ func serve(t *testing.T, ready string, name string, args ...string) *server {
 		t.Fatal(err)
 	}
 	s.cmd.Stderr = s.cmd.Stdout
+	s.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // what it starts ends with it
 	if err := s.cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
@@ -74,7 +76,7 @@ func serve(t *testing.T, ready string, name string, args ...string) *server {
 
 func (s *server) stop() {
 	if s.cmd.Process != nil {
-		_ = s.cmd.Process.Kill()
+		_ = syscall.Kill(-s.cmd.Process.Pid, syscall.SIGKILL)
 		s.wait.Wait()
 		_ = s.cmd.Wait()
 		s.cmd.Process = nil
