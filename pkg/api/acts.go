@@ -100,11 +100,16 @@ const (
 
 // body reads a JSON body into v and refuses what v does not know.
 func (h *Handler) body(w http.ResponseWriter, r *http.Request, v any) bool {
+	return h.bodyWithin(w, r, v, maxBody)
+}
+
+// bodyWithin is body with another bound, in bytes.
+func (h *Handler) bodyWithin(w http.ResponseWriter, r *http.Request, v any, most int64) bool {
 	if t, _, err := mime.ParseMediaType(r.Header.Get("Content-Type")); err != nil || t != "application/json" {
 		h.problem(w, r, http.StatusUnsupportedMediaType, "no JSON", "send the body as application/json")
 		return false
 	}
-	d := json.NewDecoder(http.MaxBytesReader(w, r.Body, maxBody))
+	d := json.NewDecoder(http.MaxBytesReader(w, r.Body, most))
 	d.DisallowUnknownFields()
 	err := d.Decode(v)
 	if err == nil {
@@ -117,7 +122,7 @@ func (h *Handler) body(w http.ResponseWriter, r *http.Request, v any) bool {
 	case err == nil:
 		return true
 	case errors.As(err, &large):
-		h.problem(w, r, http.StatusRequestEntityTooLarge, "body too large", fmt.Sprintf("at most %d bytes are taken", maxBody))
+		h.problem(w, r, http.StatusRequestEntityTooLarge, "body too large", fmt.Sprintf("at most %d bytes are taken", most))
 	default:
 		h.problem(w, r, http.StatusBadRequest, "bad body", "the body must be one JSON object with the fields of docs/api.md: "+strings.TrimPrefix(err.Error(), "json: "))
 	}

@@ -10,6 +10,7 @@
 //	GET  /api/v1/holds; POST /api/v1/holds, /holds/{id}/end
 //	GET  /api/v1/sites, /edges, /devices, /series, /rules, /rules/status
 //	POST /api/v1/edges/{id}/ask    see [Asking]
+//	GET, PUT, DELETE /api/v1/edges/{id}/config; GET .../config/history, /running; POST .../config/adopt
 //	POST /api/v1/rules/{id}/backtest
 //	POST /api/v1/rules/reload, /rules/{id}/test
 //	GET  /api/v1/store             what is kept and for how long
@@ -119,6 +120,8 @@ type Edge struct {
 	Platform        string  `json:"platform,omitempty"` // such as linux/arm64
 	ClockTrusted    bool    `json:"clock_trusted"`      // the edge's own opinion
 	Ask             string  `json:"ask,omitempty"`      // on: it can be asked, see [Asking]; off: its owner does not want that; absent: it cannot
+	// Configuration is null where none is kept: of sources of pushed data.
+	Configuration *ConfigStatus `json:"configuration"`
 }
 
 // Gap is a range of readings that an edge had and cannot give.
@@ -248,6 +251,7 @@ type Config struct {
 	Source     string                     // of events, see [feed.Event]; [feed.DefaultSource] when empty
 	Edges      EdgeAdmin                  // may be nil
 	Asking     Asking                     // nil: agents cannot be asked
+	Configs    EdgeConfigs                // nil: edges are not configured from here
 	Backups    Backups                    // may be nil
 	Store      Store                      // may be nil
 	Deliveries Deliveries                 // may be nil
@@ -306,6 +310,7 @@ func New(cfg Config) *Handler {
 	h.mountActs()
 	h.mountRules()
 	h.mountEdges()
+	h.mountEdgeConfigs()
 	h.mountBackups()
 	h.mountStore()
 	h.mountDeliveries()

@@ -17,7 +17,7 @@ import (
 // everything is a handler with everything mounted.
 func everything() *Handler {
 	return New(Config{
-		Alerts: newMemoryLog(), Acts: past{}, Rules: noRules{}, Fleet: fixedFleet{}, Edges: noEdges{}, Asking: noAsking{}, Backups: noBackups{}, Backtests: noBacktests{},
+		Alerts: newMemoryLog(), Acts: past{}, Rules: noRules{}, Fleet: fixedFleet{}, Edges: noEdges{}, Asking: noAsking{}, Configs: noConfigs{}, Backups: noBackups{}, Backtests: noBacktests{},
 		Deliveries: &carrier{}, CAP: &CAP{}, Metrics: http.NotFoundHandler(), Export: http.NotFoundHandler(), Push: http.NotFoundHandler(),
 		Prometheus: http.NotFoundHandler(), Page: http.NotFoundHandler(), Login: http.NotFoundHandler(),
 		Accounts: noAccounts{}, Enrolment: noEnrolment{}, Store: noStore{}, Logger: slog.New(slog.DiscardHandler),
@@ -28,6 +28,7 @@ type (
 	noRules     struct{ RuleAdmin }
 	noEdges     struct{ EdgeAdmin }
 	noAsking    struct{ Asking }
+	noConfigs   struct{ EdgeConfigs }
 	noBackups   struct{ Backups }
 	noBacktests struct{ Backtests }
 	noAccounts  struct{ Accounts }

@@ -204,8 +204,8 @@ func (b *Bus) Speaker() (addr, user, password string) {
 // Connections returns the number of MQTT clients that are connected.
 func (b *Bus) Connections() int { return max(0, b.server.NumClients()-1) }
 
-// Subscribe calls handle for every frame, hello, snapshot, state and answer that any
-// edge publishes, from one goroutine. The handler owns the payload. It must not block:
+// Subscribe calls handle for everything that any edge publishes (see [KindFrame]),
+// from one goroutine. The handler owns the payload. It must not block:
 // while it does, messages wait, and then are dropped and counted. A topic whose
 // edge is no edge id is refused and counted, and never reaches the handler.
 func (b *Bus) Subscribe(handle func(edge, kind string, payload []byte)) error {

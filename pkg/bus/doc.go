@@ -7,10 +7,10 @@
 //	err = b.Close()
 //
 // An MQTT topic langbiang/v1/EDGE/KIND is the NATS subject langbiang.v1.EDGE.KIND.
-// Edges publish the kinds frame, hello, snapshot, state and answer; the hub publishes
-// ack, config and ask. Who may do what is decided by permissions on each connection:
-// a client may publish those of edges alone and may subscribe to ack, config, ask and
-// state alone, of the edge that it was authenticated as, or of every edge as long
+// Edges publish the kinds frame, hello, snapshot, state, config-state and answer; the
+// hub publishes ack, config and ask. Who may do what is decided by permissions on each
+// connection: a client may publish those of edges alone and may subscribe to ack,
+// config, ask and state alone, of the edge that it was authenticated as, or of every edge as long
 // as no [Authenticator] is given.
 //
 // Beside these stand the topics langbiang/alerts/..., which the hub alone publishes,

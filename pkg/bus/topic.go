@@ -4,14 +4,15 @@ import "strings"
 
 // The kinds of message, the last part of a topic.
 const (
-	KindFrame    = "frame"
-	KindHello    = "hello"
-	KindSnapshot = "snapshot"
-	KindState    = "state"
-	KindAck      = "ack"
-	KindConfig   = "config"
-	KindAsk      = "ask"
-	KindAnswer   = "answer"
+	KindFrame       = "frame"
+	KindHello       = "hello"
+	KindSnapshot    = "snapshot"
+	KindState       = "state"
+	KindConfigState = "config-state"
+	KindAck         = "ack"
+	KindConfig      = "config"
+	KindAsk         = "ask"
+	KindAnswer      = "answer"
 )
 
 // TopicPrefix begins every topic.
@@ -23,7 +24,7 @@ const subjectPrefix = "langbiang.v1."
 const maxEdgeLen = 63
 
 // kindNames are the kinds that edges publish; kindNone stands for any other.
-var kindNames = [...]string{KindFrame, KindHello, KindSnapshot, KindState, KindAnswer}
+var kindNames = [...]string{KindFrame, KindHello, KindSnapshot, KindState, KindConfigState, KindAnswer}
 
 const kindNone = -1
 

@@ -56,6 +56,8 @@ type Agent struct {
 	hardware    *hardware
 	receipts    *receipts
 	reloads     chan reload
+	changing    sync.Mutex    // held from reading a configuration until it runs
+	fleet       *fleet        // nil: of simulated devices
 	bands       atomic.Uint32 // id of the bands that the collector watches; 0: none
 	ring        *logRing
 	asked       *questions.Responder // nil: those at the hub may not ask
@@ -109,6 +111,9 @@ func Open(plan *Plan, version string, logger *slog.Logger) (a *Agent, err error)
 		logger.Warn("which program uses the data folder cannot be noted", "err", err)
 	}
 	end := framelog.EndOf(a.log)
+	if plan.with != nil {
+		a.fleet = newFleet(a.fleetParts(), plan, logger)
+	}
 	a.receipts = newReceipts(a.log)
 	source := plan.Clock
 	if source == nil {
@@ -203,6 +208,9 @@ func (a *Agent) Run(ctx context.Context) error {
 		})
 	}
 	start(&others, "clock", ctx, a.clock.Run)
+	if a.fleet != nil {
+		start(&others, "fleet", ctx, a.fleet.run)
+	}
 	if a.plan.Config.Hub.URL != "" {
 		start(&link, "uplink", linkCtx, a.uplink.Run)
 	}

@@ -10,11 +10,13 @@ import (
 	"github.com/langbiang/langbiang/pkg/filter"
 	"github.com/langbiang/langbiang/pkg/internal/strictyaml"
 	"github.com/langbiang/langbiang/pkg/profile"
+	"github.com/langbiang/langbiang/pkg/wire"
 )
 
 // Config is edge.yaml. Paths in it are relative to the folder of the file.
 type Config struct {
 	Edge        Identity                 `yaml:"edge" doc:"who this agent is"`
+	Owner       string                   `yaml:"owner" doc:"who decides filters, connections and devices: gateway, this file; or hub: what stands here is used until the hub has sent a configuration (langbiang-hub edges config), then its own; langbiang-edge owner changes it" default:"gateway"`
 	DataDir     string                   `yaml:"data_dir" doc:"folder of the log and of what the agent must remember" default:"./data/edge"`
 	Hub         HubConfig                `yaml:"hub" doc:"where the readings go"`
 	Buffer      BufferConfig             `yaml:"buffer" doc:"the log on this gateway"`
@@ -42,6 +44,8 @@ type HubConfig struct {
 	Remote    string          `yaml:"remote" doc:"on: technicians at the hub may ask this agent what the commands doctor, status, why, read, log and trace tell here, and change nothing; off: they may not" default:"on"`
 	Heartbeat time.Duration   `yaml:"heartbeat" doc:"longest time without a frame while nothing is read; it keeps the hub's no-data timers running" default:"10s"`
 	Insecure  bool            `yaml:"insecure" doc:"allow plain text to a hub that is not on this machine" default:"false"`
+	// RollbackAfter bounds the trial of a configuration of the hub.
+	RollbackAfter time.Duration `yaml:"rollback_after" doc:"with owner: hub, how long a new configuration may run without the hub being heard of; then the agent goes back to the one before by itself" default:"5m"`
 }
 
 // BufferConfig bounds the log.
@@ -121,8 +125,9 @@ type Adjust struct {
 // DefaultConfig returns the settings that hold where edge.yaml says nothing.
 func DefaultConfig() Config {
 	return Config{
+		Owner:   wire.OwnerGateway,
 		DataDir: "./data/edge",
-		Hub:     HubConfig{Link: linkUnmetered, Remote: remoteOn, Heartbeat: 10 * time.Second},
+		Hub:     HubConfig{Link: linkUnmetered, Remote: remoteOn, Heartbeat: 10 * time.Second, RollbackAfter: 5 * time.Minute},
 		Buffer:  BufferConfig{MaxSize: 1 << 30, MaxAge: 30 * 24 * time.Hour, Keep: 7 * 24 * time.Hour, CommitEvery: 5 * time.Second},
 		Clock:   ClockConfig{Trust: "auto"},
 		Log:     LogConfig{Level: "info", Format: "text"},

@@ -15,6 +15,7 @@ import (
 	"github.com/langbiang/langbiang/pkg/internal/settings"
 	"github.com/langbiang/langbiang/pkg/profile"
 	"github.com/langbiang/langbiang/pkg/telemetry"
+	"github.com/langbiang/langbiang/pkg/wire"
 )
 
 // fullLine is the load of a serial line above which readings are missed.
@@ -177,6 +178,16 @@ func checkCommand() settings.Command[*Plan] {
 			points := 0
 			for _, d := range plan.Devices {
 				points += len(d.Points)
+			}
+			if plan.Config.Owner == wire.OwnerHub {
+				f := fleetStatus{Owner: plan.Config.Owner}
+				if plan.hub != nil {
+					f.Version, f.Name = plan.hub.Version, plan.hub.Name
+				}
+				_, _ = fmt.Fprintln(c.Stdout, f.line())
+			}
+			if plan.unfit != nil {
+				_, _ = fmt.Fprintf(c.Stderr, "the hub's configuration is not in force: %v (warning)\n", plan.unfit)
 			}
 			_, err := fmt.Fprintf(c.Stdout, "%s: fine: edge %s, %s, %s, %s\n", c.Config, plan.Config.Edge.ID,
 				settings.Count(len(plan.Connections), "connection"), settings.Count(len(plan.Devices), "device"), settings.Count(points, "point"))

@@ -20,7 +20,7 @@ func (c *checker) lines(plan *Plan) {
 			continue
 		}
 		at := slices.IndexFunc(c.cfg.Connections, func(cc ConnectionConfig) bool { return cc.ID == cn.ID })
-		said := func(field string) bool { return c.doc.Has("connections", at, "modbus", field) }
+		said := func(field string) bool { return c.fleetDoc().Has("connections", at, "modbus", field) }
 		adopt(c, cn, at, "baud", said, &m.Baud, func(d *profile.ModbusDefaults) int { return d.Baud })
 		adopt(c, cn, at, "parity", said, &m.Parity, func(d *profile.ModbusDefaults) string { return d.Parity })
 		adopt(c, cn, at, "stop_bits", said, &m.StopBits, func(d *profile.ModbusDefaults) int { return d.StopBits })
@@ -52,7 +52,7 @@ func adopt[T comparable](c *checker, cn *Connection, at int, field string, said 
 	case agree:
 		*v = first
 	default:
-		c.warnings = append(c.warnings, c.doc.Fault([]any{"connections", at, "modbus"},
+		c.warnings = append(c.warnings, c.fleetDoc().Fault([]any{"connections", at, "modbus"},
 			fmt.Sprintf("%s is not said and the devices leave the factory with different ones (%s); %v is taken", field, strings.Join(who, ", "), *v),
 			"set the devices to one "+field+", and write it here"))
 	}

@@ -60,6 +60,16 @@ func (a *Agent) newUplink(version string) (*uplink.Uplink, error) {
 			a.collect.watch(b)
 			a.bands.Store(id)
 		},
+		Configured: func(c *wire.Config) {
+			if a.fleet != nil {
+				a.fleet.configured(c)
+			}
+		},
+		Greeted: func() {
+			if a.fleet != nil {
+				signalled(a.fleet.greeted)
+			}
+		},
 	}, framelog.Of(a.log))
 	if err != nil {
 		return nil, fmt.Errorf("hub.url: %w", err)

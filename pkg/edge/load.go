@@ -18,6 +18,7 @@ import (
 	"github.com/langbiang/langbiang/pkg/internal/strictyaml"
 	"github.com/langbiang/langbiang/pkg/profile"
 	"github.com/langbiang/langbiang/pkg/telemetry"
+	"github.com/langbiang/langbiang/pkg/wire"
 )
 
 // Plan is a configuration that holds: what the agent will do, resolved.
@@ -38,7 +39,13 @@ type Plan struct {
 	Simulated bool
 
 	library *profile.Library
-	reload  func() (*Plan, error) // reads the same file anew; nil: there is none
+	reload  func() (*Plan, error)               // reads the same file anew; nil: there is none
+	with    func(hub *hubConfig) (*Plan, error) // the same with the hub's configuration; nil of it: without
+	path    string                              // of the file
+	own     wire.Hash                           // of the file's part that the hub may decide
+	hub     *hubConfig                          // the hub's configuration that this is made with; nil: none
+	// unfit says why hub is not the configuration that the data folder has in force.
+	unfit error
 }
 
 // Connection is a way to reach devices, with those that use it.
@@ -60,9 +67,31 @@ var reservedLabels = []string{
 }
 
 // Load reads edge.yaml, applies overrides (flags and environment; may be nil)
-// and resolves it. The error holds every fault of the file at once, each with
-// its place ([strictyaml.Errors]).
+// and resolves it. Where the hub decides (owner: hub), connections and devices are
+// those of its configuration that is in force in the data folder. The error holds
+// every fault of the file at once, each with its place ([strictyaml.Errors]).
 func Load(path string, override func(*Config) error) (*Plan, error) {
+	f, err := readFile(path, override)
+	if err != nil {
+		return nil, err
+	}
+	if f.cfg.Owner != wire.OwnerHub {
+		return f.plan(nil)
+	}
+	return f.planOfHub()
+}
+
+// configFile is edge.yaml, read and not yet resolved.
+type configFile struct {
+	path     string
+	override func(*Config) error
+	doc      *strictyaml.Document
+	cfg      Config
+	errs     strictyaml.Errors
+	own      wire.Hash // of its part that the hub may decide
+}
+
+func readFile(path string, override func(*Config) error) (*configFile, error) {
 	data, err := os.ReadFile(path)
 	if err != nil {
 		return nil, fmt.Errorf("configuration: %w", err)
@@ -71,14 +100,15 @@ func Load(path string, override func(*Config) error) (*Plan, error) {
 	if len(errs) > 0 {
 		return nil, errs
 	}
-	cfg := DefaultConfig()
-	errs = doc.Decode(&cfg)
+	f := &configFile{path: path, override: override, doc: doc, cfg: DefaultConfig()}
+	f.errs = doc.Decode(&f.cfg)
+	f.own = hashPart(&f.cfg)
 	dir := filepath.Dir(path)
-	cfg.DataDir = relative(dir, cfg.DataDir)
-	for i := range cfg.Profiles {
-		cfg.Profiles[i] = relative(dir, cfg.Profiles[i])
+	f.cfg.DataDir = relative(dir, f.cfg.DataDir)
+	for i := range f.cfg.Profiles {
+		f.cfg.Profiles[i] = relative(dir, f.cfg.Profiles[i])
 	}
-	for _, cc := range cfg.Connections {
+	for _, cc := range f.cfg.Connections {
 		// A serial line by a path from here: what the simulated field makes.
 		if m := cc.Modbus; m != nil && (strings.HasPrefix(m.Port, "./") || strings.HasPrefix(m.Port, "../")) {
 			if port, err := filepath.Abs(relative(dir, m.Port)); err == nil {
@@ -87,27 +117,54 @@ func Load(path string, override func(*Config) error) (*Plan, error) {
 		}
 	}
 	if override != nil {
-		if err := override(&cfg); err != nil {
+		if err := override(&f.cfg); err != nil {
 			return nil, err
 		}
 	}
+	return f, nil
+}
+
+// plan resolves the file, with the hub's configuration in the place of its own part
+// when there is one.
+func (f *configFile) plan(hub *hubConfig) (*Plan, error) {
 	quantities, err := catalogue()
 	if err != nil {
 		return nil, err
 	}
-	c := &checker{doc: doc, cfg: &cfg, quantities: maps.Clone(quantities), errs: errs}
+	cfg := f.cfg
+	c := &checker{doc: f.doc, cfg: &cfg, quantities: maps.Clone(quantities), errs: slices.Clone(f.errs)}
+	if hub != nil {
+		c.errs = withoutPart(c.errs) // what is not used need not be right
+		c.decode(hub, secretsDir(f.path))
+	}
 	c.settings()
 	library := profile.Open(quantities, c.profileFolders()...)
-	plan := &Plan{Config: cfg, reload: func() (*Plan, error) { return Load(path, override) }, Disabled: map[string]error{}, Quantities: c.quantities, Filters: filterSet{}, library: library}
-	c.connections(plan)
-	c.devices(plan, library)
-	c.quantityFilters()
-	c.lines(plan)
+	plan := &Plan{
+		Config: cfg, Disabled: map[string]error{}, Quantities: c.quantities, Filters: filterSet{}, library: library, path: f.path, own: f.own, hub: hub,
+		reload: func() (*Plan, error) { return Load(f.path, f.override) },
+		with: func(hub *hubConfig) (*Plan, error) {
+			again, err := readFile(f.path, f.override)
+			if err != nil {
+				return nil, err
+			}
+			return again.plan(hub)
+		},
+	}
+	c.resolve(plan)
 	plan.Warnings = c.warnings
 	if err := c.errs.Err(); err != nil {
 		return nil, err
 	}
 	return plan, nil
+}
+
+// resolve fills in what connections and devices come to.
+func (c *checker) resolve(plan *Plan) {
+	c.connections(plan)
+	c.devices(plan, plan.library)
+	c.quantityFilters()
+	c.lines(plan)
+	plan.Config = *c.cfg
 }
 
 // catalogue returns the embedded quantities.
@@ -134,18 +191,38 @@ func relative(dir, path string) string {
 // checker gathers the faults of one file.
 type checker struct {
 	doc        *strictyaml.Document
+	hubDoc     *strictyaml.Document // the hub's configuration; nil: the file's own part counts
+	elsewhere  bool                 // this is not the gateway: its own profiles are not here
 	cfg        *Config
 	quantities telemetry.Quantities
 	errs       strictyaml.Errors
 	warnings   strictyaml.Errors
 }
 
+// fleetDoc is the document that connections and devices stand in.
+func (c *checker) fleetDoc() *strictyaml.Document {
+	if c.hubDoc != nil {
+		return c.hubDoc
+	}
+	return c.doc
+}
+
+// docOf is the document that a path leads into.
+func (c *checker) docOf(path []any) *strictyaml.Document {
+	if len(path) > 0 {
+		if key, ok := path[0].(string); ok && slices.Contains(hubPart, key) {
+			return c.fleetDoc()
+		}
+	}
+	return c.doc
+}
+
 func (c *checker) fault(msg, hint string, path ...any) {
-	c.errs = append(c.errs, c.doc.Fault(path, msg, hint))
+	c.errs = append(c.errs, c.docOf(path).Fault(path, msg, hint))
 }
 
 func (c *checker) faulted(path ...any) bool {
-	at := c.doc.At(path...)
+	at := c.docOf(path).At(path...)
 	return slices.ContainsFunc(c.errs, func(e strictyaml.Error) bool { return e.Pos == at })
 }
 
@@ -190,8 +267,10 @@ func (c *checker) settings() {
 	c.oneOf(cfg.Clock.Trust, []string{"auto", "always"}, "clock", "trust")
 	c.oneOf(cfg.Log.Level, []string{"debug", "info", "warn", "error"}, "log", "level")
 	c.oneOf(cfg.Log.Format, []string{"text", "json"}, "log", "format")
-	if len(cfg.Devices) == 0 && !c.doc.Has("devices") {
-		c.warnings = append(c.warnings, c.doc.Fault([]any{"devices"}, "no devices: this agent will only say that it is alive", "list them under devices:"))
+	c.oneOf(cfg.Owner, []string{wire.OwnerGateway, wire.OwnerHub}, "owner")
+	c.atLeast(int64(cfg.Hub.RollbackAfter), 5_000_000_000, "5s", "hub", "rollback_after")
+	if len(cfg.Devices) == 0 && !c.fleetDoc().Has("devices") {
+		c.warnings = append(c.warnings, c.fleetDoc().Fault([]any{"devices"}, "no devices: this agent will only say that it is alive", "list them under devices:"))
 	}
 }
 

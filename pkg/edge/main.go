@@ -33,7 +33,7 @@ func Main(ctx context.Context, version string, args []string, stdout, stderr io.
 		},
 		Commands: []settings.Command[*Plan]{
 			{Use: "run", Short: "run the agent until it is told to stop", Run: run},
-			initCommand(), enrollCommand(), checkCommand(), statusCommand(), readCommand(), whyCommand(), planCommand(), doctorCommand(), reloadCommand(), maintainCommand(), replaceCommand(), writeCommand(), traceCommand(), logCommand(), pageCommand(),
+			initCommand(), enrollCommand(), checkCommand(), statusCommand(), readCommand(), whyCommand(), planCommand(), doctorCommand(), reloadCommand(), ownerCommand(), maintainCommand(), replaceCommand(), writeCommand(), traceCommand(), logCommand(), pageCommand(),
 			profilesCommand(), scanCommand(), simulateCommand(), queueCommand(),
 		},
 	}

@@ -21,6 +21,7 @@ import (
 	"github.com/langbiang/langbiang/pkg/internal/settings"
 	"github.com/langbiang/langbiang/pkg/internal/strictyaml"
 	"github.com/langbiang/langbiang/pkg/telemetry"
+	"github.com/langbiang/langbiang/pkg/wire"
 )
 
 // look returns the status: of the running agent, or read from the devices
@@ -311,6 +312,9 @@ func printStatus(w io.Writer, s *status, now time.Time) error {
 	line("clock\t%s, %s", a.Clock.Now.Format(time.RFC3339), clock)
 	line("hub\t%s", hubLine(a, now))
 	line("log\t%s", logLine(a, s.now()))
+	if f := a.Fleet; f != nil && (f.Owner != wire.OwnerGateway || f.Fault != "") {
+		line("config\t%s", strings.ReplaceAll(f.line(), "\n", "\n\t"))
+	}
 	line("")
 	line("CONNECTION\tKIND\tADDRESS\tANSWER")
 	for _, c := range s.Connections {

@@ -12,6 +12,7 @@ import (
 	"github.com/coreos/go-systemd/v22/daemon"
 
 	"github.com/langbiang/langbiang/pkg/driver"
+	"github.com/langbiang/langbiang/pkg/wire"
 )
 
 // reload asks a running agent to take its configuration anew.
@@ -45,11 +46,25 @@ func (a *Agent) Reload(ctx context.Context) (Reloaded, error) {
 	if a.plan.reload == nil {
 		return Reloaded{}, fmt.Errorf("%w: this agent has no configuration file", errNotReloaded)
 	}
+	a.changing.Lock()
+	defer a.changing.Unlock()
 	plan, err := a.plan.reload()
+	if err == nil {
+		err = plan.unfit
+	}
 	if err != nil {
 		a.logger.Error("configuration not reloaded, the agent goes on as before", "err", err)
 		return Reloaded{}, err
 	}
+	out, err := a.changeTo(ctx, plan)
+	if a.fleet != nil && err == nil {
+		signalled(a.fleet.reloaded)
+	}
+	return out, err
+}
+
+// changeTo lets Run change over to another plan. The caller holds changing.
+func (a *Agent) changeTo(ctx context.Context, plan *Plan) (Reloaded, error) {
 	r := reload{plan: plan, done: make(chan Reloaded, 1)}
 	select {
 	case a.reloads <- r:
@@ -61,6 +76,27 @@ func (a *Agent) Reload(ctx context.Context) (Reloaded, error) {
 		return out, out.err
 	case <-ctx.Done():
 		return Reloaded{}, ctx.Err()
+	}
+}
+
+// fleetParts are what the hub's configurations are followed with.
+func (a *Agent) fleetParts() fleetParts {
+	return fleetParts{
+		store: fleetFolder(a.plan.Config.DataDir), within: a.plan.Config.Hub.RollbackAfter, changing: &a.changing,
+		running: a.now.Load, with: a.plan.with, own: a.plan.ownPart, id: randomID,
+		change: func(ctx context.Context, plan *Plan) error {
+			_, err := a.changeTo(ctx, plan)
+			return err
+		},
+		say: func(payload []byte) { a.uplink.Say(wire.TopicConfigState, payload) },
+		now: func() int64 {
+			if a.clock != nil {
+				if t := a.clock.Now(); t.Trusted {
+					return t.Ms
+				}
+			}
+			return 0
+		},
 	}
 }
 

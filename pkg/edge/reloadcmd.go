@@ -37,6 +37,9 @@ func reloadCommand() settings.Command[*Plan] {
 			if len(out.Restart) > 0 {
 				text += fmt.Sprintf("\nchanged too, and taken at the next start of the agent (systemctl restart langbiang-edge): %s", strings.Join(out.Restart, ", "))
 			}
+			if plan.hub != nil {
+				text += fmt.Sprintf("\nthe hub decides: filters, connections and devices are those of its version %d, not of edge.yaml (langbiang-edge owner)", plan.hub.Version)
+			}
 			_, err = fmt.Fprintln(c.Stdout, text)
 			return err
 		},

@@ -52,7 +52,7 @@ func (c *checker) id(id string, seen map[string]int, i int, list string) {
 	case !namePattern.MatchString(id):
 		c.fault(fmt.Sprintf("%q is not an id", id), "use letters, digits, _ . and -, at most 128", list, i, "id")
 	case dup:
-		c.fault(fmt.Sprintf("%q is taken", id), fmt.Sprintf("the entry at %s has it already", c.doc.At(list, first, "id")), list, i, "id")
+		c.fault(fmt.Sprintf("%q is taken", id), fmt.Sprintf("the entry at %s has it already", c.fleetDoc().At(list, first, "id")), list, i, "id")
 	default:
 		seen[id] = i
 	}
@@ -129,11 +129,15 @@ func (c *checker) device(i int, dc *DeviceConfig, library *profile.Library) (*dr
 	if dc.Profile != "" {
 		p, err := library.Get(dc.Profile)
 		switch {
+		case errors.Is(err, profile.ErrUnknown) && c.elsewhere:
+			c.warnings = append(c.warnings, c.fleetDoc().Fault([]any{"devices", i, "profile"},
+				fmt.Sprintf("there is no profile %q here", dc.Profile), strictyaml.Meant(dc.Profile, library.IDs())+"; if it is one of the gateway's own, the agent judges"))
+			return nil, nil
 		case errors.Is(err, profile.ErrUnknown):
 			c.fault(fmt.Sprintf("there is no profile %q", dc.Profile), strictyaml.Meant(dc.Profile, library.IDs()), "devices", i, "profile")
 			return nil, nil
 		case err != nil:
-			c.warnings = append(c.warnings, c.doc.Fault([]any{"devices", i, "profile"},
+			c.warnings = append(c.warnings, c.fleetDoc().Fault([]any{"devices", i, "profile"},
 				fmt.Sprintf("profile %s is faulty, so %s is disabled", dc.Profile, dc.ID), err.Error()))
 			return nil, err
 		}
@@ -210,7 +214,7 @@ func (c *checker) inlinePoints(i int, dc *DeviceConfig) {
 	for j := range dc.Points {
 		pt := &dc.Points[j]
 		if first, dup := seen[pt.ID]; dup && pt.ID != "" {
-			c.fault(fmt.Sprintf("%q is taken", pt.ID), fmt.Sprintf("the point at %s has it already", c.doc.At("devices", i, "points", first, "id")), "devices", i, "points", j, "id")
+			c.fault(fmt.Sprintf("%q is taken", pt.ID), fmt.Sprintf("the point at %s has it already", c.fleetDoc().At("devices", i, "points", first, "id")), "devices", i, "points", j, "id")
 		} else {
 			seen[pt.ID] = j
 		}
@@ -292,7 +296,7 @@ func (c *checker) modbusDevice(i int, dc *DeviceConfig, d *driver.Device, cn *Co
 	key := fmt.Sprintf("%s/%d", cn.ID, d.Unit)
 	if first, dup := units[key]; dup {
 		c.fault(fmt.Sprintf("unit %d of connection %q is read by %q already", d.Unit, cn.ID, c.cfg.Devices[first].ID),
-			fmt.Sprintf("see %s; every device on a line needs a unit id of its own", c.doc.At("devices", first)), "devices", i, "unit")
+			fmt.Sprintf("see %s; every device on a line needs a unit id of its own", c.fleetDoc().At("devices", first)), "devices", i, "unit")
 	} else {
 		units[key] = i
 	}

@@ -104,6 +104,7 @@ func loadSimulated(path string, o *settings.Overrides) (*Plan, error) {
 		plan.Config.Edge.ID = id[:min(len(id), 63-len(simulatedEnd))] + simulatedEnd
 	}
 	plan.reload = func() (*Plan, error) { return loadSimulated(path, o) }
+	plan.with = nil // no hub decides what is simulated
 	return plan, nil
 }
 

@@ -48,7 +48,8 @@ type agentStatus struct {
 		Refusal   string    `json:"refusal,omitempty"`
 		Reason    string    `json:"reason,omitempty"` // of the refusal, or why there is no connection
 	} `json:"hub"`
-	Log struct {
+	Fleet *fleetStatus `json:"configuration,omitempty"`
+	Log   struct {
 		Bytes         int64     `json:"bytes"`
 		MaxBytes      int64     `json:"max_bytes"`
 		Frames        uint64    `json:"frames"`
@@ -204,6 +205,9 @@ func (a *Agent) status(only string) status {
 	hub.URL, hub.Connected, hub.Since, hub.Reason = a.plan.Config.Hub.URL, up.Connected, up.Since, up.Reason
 	if up.Refusal != wire.StatusOK {
 		hub.Refusal = up.Refusal.String()
+	}
+	if a.fleet != nil {
+		s.Agent.Fleet = a.fleet.status()
 	}
 	st, log := a.log.Stats(), &s.Agent.Log
 	log.Bytes, log.MaxBytes, log.Frames, log.UnsafeFrames, log.PendingFrames = st.Bytes, st.MaxBytes, st.Frames, st.UnsafeFrames, st.PendingFrames

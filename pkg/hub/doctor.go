@@ -310,6 +310,31 @@ func (d *diagnosis) edges(ctx context.Context) {
 		}
 	}
 	d.many("edges", err, found, settings.Count(len(list), "edge")+", none away", "the page shows all")
+	if err == nil {
+		d.configurations(list)
+	}
+}
+
+// configurations examines whether edges run what they are to run.
+func (d *diagnosis) configurations(list []api.Edge) {
+	var found []finding
+	n := 0
+	for i := range list {
+		c := list[i].Configuration
+		if c == nil || c.Desired == 0 {
+			continue
+		}
+		n++
+		switch c.State {
+		case "in_step", "trial":
+		default:
+			line, _, _ := strings.Cut(stands(c), "\n")
+			found = append(found, finding{fmt.Errorf("%s: %s", list[i].ID, line), "langbiang-hub edges config show " + list[i].ID + " tells all; docs/operations.md (fleet) says what to do"})
+		}
+	}
+	if n > 0 {
+		d.many("configs", nil, found, settings.Count(n, "edge")+" configured from here, all in step", "langbiang-hub edges list shows all")
+	}
 }
 
 func (d *diagnosis) sleeps(edge string) bool {

@@ -11,11 +11,11 @@ import (
 	"github.com/langbiang/langbiang/pkg/telemetry"
 )
 
-// fleet shows what the hub knows to the API.
-type fleet struct{ hub *Hub }
+// fleetPart shows what the hub knows to the API.
+type fleetPart struct{ hub *Hub }
 
 // Sites implements [api.Fleet].
-func (f *fleet) Sites() []api.Site {
+func (f *fleetPart) Sites() []api.Site {
 	counts := f.hub.ledger.Counts().BySite
 	edges := map[string][]string{}
 	for _, e := range f.hub.agents() {
@@ -45,7 +45,7 @@ func (f *fleet) Sites() []api.Site {
 }
 
 // Edges implements [api.Fleet].
-func (f *fleet) Edges() []api.Edge {
+func (f *fleetPart) Edges() []api.Edge {
 	var out []api.Edge
 	for _, e := range f.hub.agents() {
 		a := api.Edge{
@@ -61,6 +61,11 @@ func (f *fleet) Edges() []api.Edge {
 		if e.Hello.V != 0 {
 			ms := e.ClockOffset.Milliseconds()
 			a.ClockOffsetMS, a.Unsent = &ms, &e.Hello.Backlog
+		}
+		if !a.Pushed {
+			st := f.hub.configs.Status(e.Edge)
+			shown := configStatus(&st)
+			a.Configuration = &shown
 		}
 		a.Status, a.Detail = worst(e.Problems)
 		gaps, err := f.hub.ledger.Gaps(e.Edge)
@@ -107,7 +112,7 @@ func worst(problems []ingest.Event) (status, detail string) {
 const maxGapsShown = 20
 
 // Devices implements [api.Fleet].
-func (f *fleet) Devices() []api.Device {
+func (f *fleetPart) Devices() []api.Device {
 	var out []api.Device
 	for _, e := range f.hub.agents() {
 		for _, d := range f.hub.ingest.Devices(e.Edge) {
@@ -136,10 +141,10 @@ func (f *fleet) Devices() []api.Device {
 }
 
 // Series implements [api.Fleet].
-func (f *fleet) Series() []api.Series { return f.seriesThat(nil) }
+func (f *fleetPart) Series() []api.Series { return f.seriesThat(nil) }
 
 // Watched implements [api.Fleet].
-func (f *fleet) Watched(rule string) ([]api.Series, bool) {
+func (f *fleetPart) Watched(rule string) ([]api.Series, bool) {
 	_, set, err := ruleAdmin{f.hub}.rule(rule)
 	if err != nil {
 		return nil, false
@@ -147,7 +152,7 @@ func (f *fleet) Watched(rule string) ([]api.Series, bool) {
 	return f.seriesThat(func(s *ingest.SeriesStatus) bool { return slices.Contains(set.Matches(s.BoundSeries), rule) }), true
 }
 
-func (f *fleet) seriesThat(wanted func(*ingest.SeriesStatus) bool) []api.Series {
+func (f *fleetPart) seriesThat(wanted func(*ingest.SeriesStatus) bool) []api.Series {
 	var out []api.Series
 	for _, e := range f.hub.ingest.Edges() {
 		for _, s := range f.hub.ingest.Series(e.Edge) {
@@ -185,7 +190,7 @@ func (h *Hub) noteUnobserved(edge string, from, to time.Time) {
 }
 
 // Forget implements [api.EdgeAdmin].
-func (f *fleet) Forget(edge string) error {
+func (f *fleetPart) Forget(edge string) error {
 	if !slices.ContainsFunc(f.hub.agents(), func(e ingest.EdgeStatus) bool { return e.Edge == edge }) {
 		return api.ErrNoEdge
 	}

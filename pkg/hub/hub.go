@@ -25,6 +25,7 @@ import (
 	"github.com/langbiang/langbiang/pkg/bus"
 	"github.com/langbiang/langbiang/pkg/clock"
 	"github.com/langbiang/langbiang/pkg/derive"
+	"github.com/langbiang/langbiang/pkg/fleet"
 	"github.com/langbiang/langbiang/pkg/ingest"
 	"github.com/langbiang/langbiang/pkg/internal/settings"
 	"github.com/langbiang/langbiang/pkg/ledger"
@@ -59,6 +60,7 @@ type Hub struct {
 	sources    sources
 	derived    *derive.Deriver // nil: none
 	registry   *registry
+	configs    *fleet.Fleet
 	access     *access
 	backedUp   backedUp
 	deliveries *deliver.Deliveries
@@ -165,6 +167,9 @@ func Open(plan *Plan, version string, logger *slog.Logger) (h *Hub, err error) {
 	if err != nil {
 		return h, fmt.Errorf("ingest: %w", err)
 	}
+	if err := h.openEdgeConfigs(); err != nil {
+		return h, err
+	}
 	if err := h.openDeliveries(); err != nil {
 		return h, err
 	}
@@ -211,7 +216,7 @@ func (h *Hub) serve(version string) error {
 	}
 	var handler http.Handler = api.New(api.Config{
 		Identify: identify, Audit: h.access.audit, Accounts: accounts{h.access}, Enrolment: enrolment{h.access},
-		Alerts: alertsPart{h.ledger}, Acts: h.ledger, Rules: ruleAdmin{h}, Fleet: &fleet{hub: h}, SiteGroups: h.siteGroups, Edges: &fleet{hub: h}, Asking: asking{h}, Store: storeView{h}, Backups: &backups{hub: h, version: version, busy: make(chan struct{}, 1)},
+		Alerts: alertsPart{h.ledger}, Acts: h.ledger, Rules: ruleAdmin{h}, Fleet: &fleetPart{hub: h}, SiteGroups: h.siteGroups, Edges: &fleetPart{hub: h}, Asking: asking{h}, Configs: edgeConfigs{h}, Store: storeView{h}, Backups: &backups{hub: h, version: version, busy: make(chan struct{}, 1)},
 		Deliveries: deliveriesPart{h.deliveries, h.ledger}, CAP: h.capPart(), Source: h.plan.Config.Deliver.PublicURL, Ready: h.Ready,
 		Export:     h.confined(export.New(export.Options{Queryable: promapi.Confine(promapi.GiveWay(h.store.Queryable())), Logger: h.logger})),
 		Push:       pushed,
@@ -253,7 +258,7 @@ func (h *Hub) confined(prom http.Handler) http.Handler {
 				return
 			}
 			sites := []string{}
-			for _, s := range (&fleet{hub: h}).Sites() {
+			for _, s := range (&fleetPart{hub: h}).Sites() {
 				if who.Sees(s.ID) {
 					sites = append(sites, s.ID)
 				}
@@ -305,6 +310,7 @@ func (h *Hub) Run(ctx context.Context) error {
 	}
 	start("ingest", func() error { return h.ingest.Run(ctx) })
 	start("alerts", func() error { return h.keepAlerts(ctx) })
+	start("configurations", func() error { return h.configs.Run(ctx) })
 	start("rules", func() error { return h.settle(ctx) })
 	start("deliveries", func() error { return h.deliveries.Run(ctx) })
 	serve := func(l net.Listener, encrypted bool) func() error {

@@ -29,7 +29,11 @@ func Main(ctx context.Context, version string, args []string, stdout, stderr io.
 			{Use: "rules", Short: "work with rules", Commands: []settings.Command[*Plan]{
 				checkRulesCommand(), testRulesCommand(), backtestCommand(), reloadCommand(), fireCommand(),
 			}},
-			{Use: "edges", Short: "work with edges", Commands: []settings.Command[*Plan]{tokenCommand(), revokeCommand(), certificatesCommand(), askEdgeCommand(), forgetCommand()}},
+			{Use: "edges", Short: "work with edges", Commands: []settings.Command[*Plan]{
+				listEdgesCommand(),
+				{Use: "config", Short: "work with what edges are to run: their connections, devices and filters", Commands: edgeConfigCommands()},
+				tokenCommand(), revokeCommand(), certificatesCommand(), askEdgeCommand(), forgetCommand(),
+			}},
 			{Use: "users", Short: "work with those who sign in", Commands: []settings.Command[*Plan]{listUsersCommand(), putUserCommand(), removeUserCommand()}},
 			{Use: "tokens", Short: "work with the tokens of machines and screens", Commands: []settings.Command[*Plan]{listTokensCommand(), newTokenCommand(), removeTokenCommand()}},
 			setupCommand(), auditCommand(), backupCommand(), restoreCommand(), exportCommand(),

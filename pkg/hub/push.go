@@ -245,6 +245,8 @@ func (h *Hub) receive(edge, kind string, payload []byte) {
 	case h.sources.has(edge):
 	case kind == wire.TopicAnswer:
 		h.asker.Take(edge, payload)
+	case kind == wire.TopicConfigState:
+		h.configs.Receive(edge, payload)
 	default:
 		h.ingest.Receive(edge, kind, payload)
 	}

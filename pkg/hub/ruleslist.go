@@ -9,7 +9,7 @@ import (
 )
 
 // Rules implements [api.Fleet].
-func (f *fleet) Rules() []api.Rule {
+func (f *fleetPart) Rules() []api.Rule {
 	data := f.hub.ruleData()
 	out := []api.Rule{}
 	for _, r := range f.hub.engine.Rules() {

@@ -62,7 +62,7 @@
 //	dead      number u64         JSON of the [feed.DeadLetter]
 //	notices   number u64         JSON of the [feed.Receipt]
 //	tokens    name               opaque, secret (deliver)
-//	records   kind 0 id          opaque: who may speak to the hub (identity)
+//	records   kind 0 id          opaque: who may speak to the hub (identity), what edges are to run (fleet)
 //	audit     number u64         JSON of the [AuditEntry]
 //
 // A program reads its own format version, and brings files of older ones to it

@@ -108,6 +108,12 @@ type Config struct {
 	// Bands is given the values that the hub's rules watch, with the id to name in
 	// the hello. It is called from any goroutine, and owns b. May be nil.
 	Bands func(b *wire.Bands, id uint32)
+	// Configured is given what the hub says of the edge's configuration. It is called
+	// from any goroutine, owns c and must not block. May be nil.
+	Configured func(c *wire.Config)
+	// Greeted is told that the hub has answered a hello: what is said from now on with
+	// [Uplink.Say] has a hub that listens. It must not block. May be nil.
+	Greeted func()
 
 	// Answers answer what people at the hub ask. Nil: they may ask nothing.
 	Answers Answers

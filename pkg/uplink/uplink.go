@@ -25,6 +25,7 @@ type Uplink struct {
 
 	flush chan struct{}
 	acks  chan wire.Ack // that have arrived
+	said  chan spoken   // that wait to be published
 	tls   *tls.Config   // nil: the MQTT client's own
 
 	mu     sync.Mutex
@@ -51,7 +52,7 @@ func New(cfg Config, log Log) (*Uplink, error) {
 	if err != nil {
 		return nil, err
 	}
-	u := &Uplink{cfg: cfg, log: log, metrics: m, flush: make(chan struct{}, 1), acks: make(chan wire.Ack, 64)}
+	u := &Uplink{cfg: cfg, log: log, metrics: m, flush: make(chan struct{}, 1), acks: make(chan wire.Ack, 64), said: make(chan spoken, 16)}
 	if cfg.TLS != nil && cfg.TLS.ClientSessionCache == nil {
 		// A link that comes and goes need not show all certificates each time.
 		u.tls = cfg.TLS.Clone()
@@ -75,6 +76,22 @@ func (u *Uplink) Flush() {
 	select {
 	case u.flush <- struct{}{}:
 	default:
+	}
+}
+
+// spoken is a message that somebody beside the log wants published.
+type spoken struct {
+	kind    string
+	payload []byte
+}
+
+// Say publishes a message of another kind than those of the log. It may be lost, as
+// all of them, and is when there is no connection. Payload is the uplink's from then
+// on. It does not wait, and may be called at any time.
+func (u *Uplink) Say(kind string, payload []byte) {
+	select {
+	case u.said <- spoken{kind, payload}:
+	default: // who says it says it again
 	}
 }
 
@@ -200,7 +217,7 @@ func (u *Uplink) converse(ctx context.Context, out publisher, s *session, online
 	for {
 		// Before poll looks at the log, or an append in between goes unseen.
 		changed := u.log.Changed()
-		if err := u.take(ctx, s, lost); err != nil {
+		if err := u.take(ctx, out, s, lost); err != nil {
 			return err
 		}
 		if s.deaf(time.Now()) {
@@ -231,6 +248,10 @@ func (u *Uplink) converse(ctx context.Context, out publisher, s *session, online
 			return err
 		case a := <-u.acks:
 			u.acked(s, &a)
+		case m := <-u.said:
+			if err := u.publish(ctx, out, m.kind, m.payload); err != nil {
+				return err
+			}
 		case <-u.flush:
 			s.flush()
 		case <-changed:
@@ -240,8 +261,8 @@ func (u *Uplink) converse(ctx context.Context, out publisher, s *session, online
 	}
 }
 
-// take hands over what has arrived, without waiting.
-func (u *Uplink) take(ctx context.Context, s *session, lost <-chan error) error {
+// take hands over what has arrived, and what was said, without waiting.
+func (u *Uplink) take(ctx context.Context, out publisher, s *session, lost <-chan error) error {
 	for {
 		select {
 		case <-ctx.Done():
@@ -250,6 +271,10 @@ func (u *Uplink) take(ctx context.Context, s *session, lost <-chan error) error 
 			return err
 		case a := <-u.acks:
 			u.acked(s, &a)
+		case m := <-u.said:
+			if err := u.publish(ctx, out, m.kind, m.payload); err != nil {
+				return err
+			}
 		default:
 			return nil
 		}
@@ -267,6 +292,13 @@ func (u *Uplink) Deliver(kind string, payload []byte) {
 		return
 	}
 	if kind != wire.TopicAck {
+		if wire.IsConfig(payload) {
+			var c wire.Config
+			if u.cfg.Configured != nil && wire.DecodeConfig(payload, &c) == nil {
+				u.cfg.Configured(&c)
+			}
+			return
+		}
 		var b wire.Bands
 		if u.cfg.Bands != nil && wire.DecodeBands(payload, &b) == nil {
 			u.cfg.Bands(&b, wire.BandsID(payload))
@@ -285,8 +317,11 @@ func (u *Uplink) Deliver(kind string, payload []byte) {
 	}
 }
 
-// forget drops acknowledgements that came over the connection before.
+// forget drops what came over the connection before, or was to go over it.
 func (u *Uplink) forget() {
+	for len(u.said) > 0 {
+		<-u.said
+	}
 	for len(u.acks) > 0 {
 		<-u.acks
 	}
@@ -294,7 +329,11 @@ func (u *Uplink) forget() {
 
 // acked hands an acknowledgement to the session, and tells who wants to know.
 func (u *Uplink) acked(s *session, a *wire.Ack) {
+	greeting := s.state == greeting
 	s.ack(time.Now(), a)
+	if u.cfg.Greeted != nil && greeting && s.state == streaming {
+		u.cfg.Greeted()
+	}
 	if u.cfg.Acked != nil {
 		u.cfg.Acked(s.acked, s.safe)
 	}

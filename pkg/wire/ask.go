@@ -60,7 +60,7 @@ func EncodeAsk(a *Ask) ([]byte, error) {
 	if err := a.check(); err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrInvalid, err)
 	}
-	b, err := encodeJSON(a)
+	b, err := encodeJSON(a, MaxJSON)
 	if err == nil && len(b) > MaxAsk {
 		err = fmt.Errorf("%w: question of %d bytes, at most %d", ErrTooLarge, len(b), MaxAsk)
 	}
@@ -73,7 +73,7 @@ func DecodeAsk(payload []byte, a *Ask) error {
 	if len(payload) > MaxAsk {
 		return &CorruptError{What: "a question is longer than it may be"}
 	}
-	if err := decodeJSON(payload, a, &a.V, "question"); err != nil {
+	if err := decodeJSON(payload, a, &a.V, "question", MaxJSON); err != nil {
 		return err
 	}
 	if err := a.check(); err != nil {

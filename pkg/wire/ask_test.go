@@ -74,7 +74,7 @@ func TestQuestionsAndAnswersBeyondTheirBoundsAreRefused(t *testing.T) {
 		if _, err := EncodeAsk(a); !errors.Is(err, ErrInvalid) {
 			t.Errorf("%s: %v", name, err)
 		}
-		raw, err := encodeJSON(a)
+		raw, err := encodeJSON(a, MaxJSON)
 		if err != nil {
 			t.Fatal(err)
 		}

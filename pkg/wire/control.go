@@ -194,11 +194,13 @@ func DecodeAck(payload []byte, a *Ack) error {
 }
 
 // cut shortens s to MaxNote bytes, at a whole character.
-func cut(s string) string {
-	if len(s) <= MaxNote {
+func cut(s string) string { return cutTo(s, MaxNote) }
+
+func cutTo(s string, most int) string {
+	if len(s) <= most {
 		return s
 	}
-	s = s[:MaxNote]
+	s = s[:most]
 	for len(s) > 0 {
 		if r, n := utf8.DecodeLastRuneInString(s); r != utf8.RuneError || n != 1 {
 			return s

@@ -68,36 +68,36 @@ type State struct {
 }
 
 // EncodeHello returns the document.
-func EncodeHello(h *Hello) ([]byte, error) { return encodeJSON(h) }
+func EncodeHello(h *Hello) ([]byte, error) { return encodeJSON(h, MaxJSON) }
 
 // DecodeHello decodes the document. Fields that it does not know are ignored.
 func DecodeHello(payload []byte, h *Hello) error {
 	*h = Hello{}
-	return decodeJSON(payload, h, &h.V, "hello")
+	return decodeJSON(payload, h, &h.V, "hello", MaxJSON)
 }
 
 // EncodeState returns the document.
-func EncodeState(s *State) ([]byte, error) { return encodeJSON(s) }
+func EncodeState(s *State) ([]byte, error) { return encodeJSON(s, MaxJSON) }
 
 // DecodeState decodes the document.
 func DecodeState(payload []byte, s *State) error {
 	*s = State{}
-	return decodeJSON(payload, s, &s.V, "state")
+	return decodeJSON(payload, s, &s.V, "state", MaxJSON)
 }
 
-func encodeJSON(v any) ([]byte, error) {
+func encodeJSON(v any, most int) ([]byte, error) {
 	b, err := json.Marshal(v)
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrInvalid, err)
 	}
-	if len(b) > MaxJSON {
-		return nil, fmt.Errorf("%w: document of %d bytes, at most %d", ErrTooLarge, len(b), MaxJSON)
+	if len(b) > most {
+		return nil, fmt.Errorf("%w: document of %d bytes, at most %d", ErrTooLarge, len(b), most)
 	}
 	return b, nil
 }
 
-func decodeJSON(payload []byte, v any, version *int, what string) error {
-	if len(payload) > MaxJSON {
+func decodeJSON(payload []byte, v any, version *int, what string, most int) error {
+	if len(payload) > most {
 		return &CorruptError{What: what + " is longer than a document may be"}
 	}
 	if err := json.Unmarshal(payload, v); err != nil {

@@ -21,7 +21,7 @@ const (
 	MaxBlock = 1 << 20
 	// MaxSchema bounds a decompressed schema, in bytes.
 	MaxSchema = 4 << 20
-	// MaxJSON bounds the JSON documents (hello, state, config), in bytes.
+	// MaxJSON bounds the JSON documents hello and state, in bytes.
 	MaxJSON = 64 << 10
 	// MaxMarks bounds the marks of a frame.
 	MaxMarks = 64

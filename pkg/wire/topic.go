@@ -5,17 +5,18 @@ import "strings"
 // TopicPrefix begins every topic between edges and hub.
 const TopicPrefix = "langbiang/v1/"
 
-// The last part of a topic. Frame, hello, snapshot, state and answer are published
-// by the edge, ack, config and ask by the hub. State is retained.
+// The last part of a topic. Frame, hello, snapshot, state, config-state and answer are
+// published by the edge, ack, config and ask by the hub. State is retained.
 const (
-	TopicFrame    = "frame" // frames, schemas and gaps, in order
-	TopicHello    = "hello"
-	TopicSnapshot = "snapshot"
-	TopicState    = "state"
-	TopicAck      = "ack"
-	TopicConfig   = "config"
-	TopicAsk      = "ask"
-	TopicAnswer   = "answer"
+	TopicFrame       = "frame" // frames, schemas and gaps, in order
+	TopicHello       = "hello"
+	TopicSnapshot    = "snapshot"
+	TopicState       = "state"
+	TopicConfigState = "config-state"
+	TopicAck         = "ack"
+	TopicConfig      = "config"
+	TopicAsk         = "ask"
+	TopicAnswer      = "answer"
 )
 
 // MaxEdgeID bounds the id of an edge, in bytes.
@@ -39,7 +40,7 @@ func StateTopic(edge string) string { return Topic(edge, TopicState) }
 // AckTopic is where the hub publishes [Ack].
 func AckTopic(edge string) string { return Topic(edge, TopicAck) }
 
-// ConfigTopic is where the hub publishes desired configuration.
+// ConfigTopic is where the hub publishes [Bands] and [Config].
 func ConfigTopic(edge string) string { return Topic(edge, TopicConfig) }
 
 // AskTopic is where the hub publishes [Ask].
@@ -60,7 +61,7 @@ func ParseTopic(topic string) (edge, kind string, ok bool) {
 		return "", "", false
 	}
 	switch kind {
-	case TopicFrame, TopicHello, TopicSnapshot, TopicState, TopicAck, TopicConfig, TopicAsk, TopicAnswer:
+	case TopicFrame, TopicHello, TopicSnapshot, TopicState, TopicConfigState, TopicAck, TopicConfig, TopicAsk, TopicAnswer:
 		return edge, kind, true
 	}
 	return "", "", false

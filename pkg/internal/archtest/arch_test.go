@@ -32,6 +32,7 @@ var allowed = map[string][]string{
 	"pkg/questions":     {"pkg/wire"},
 	"pkg/framelog":      {"pkg/wire", "pkg/buffer", "pkg/uplink"},
 	"pkg/push":          {"pkg/wire", "pkg/telemetry", "pkg/buffer", "pkg/framelog"},
+	"pkg/fleet":         {"pkg/wire"},
 	"pkg/bus":           {},
 	"pkg/ingest":        {"pkg/wire", "pkg/telemetry"},
 	"pkg/tsdb":          {"pkg/telemetry"},
