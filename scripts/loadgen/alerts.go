@@ -99,6 +99,13 @@ func (a *alertWatch) forget() {
 	a.took = a.took[:0]
 }
 
+// some reports whether a time was taken since forget.
+func (a *alertWatch) some() bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return len(a.took) > 0
+}
+
 // times returns the times taken since forget, and how many transitions are older
 // than a while and did not come.
 func (a *alertWatch) times(now time.Time, while time.Duration) (took []float32, missing int) {

@@ -25,7 +25,7 @@ type rig struct {
 }
 
 // settleTime is how long the hub gets for what was sent, once nothing more is.
-const settleTime = 30 * time.Second
+const settleTime = time.Minute
 
 // farBack is how far behind the clock event time starts in a run flat out: a hub
 // that takes ten times real time does not catch up with the clock.
@@ -167,6 +167,17 @@ func (r *rig) measure(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	err = r.longer(ctx, func() bool {
+		for _, e := range r.edges {
+			if g, s := e.times(); len(g) > 0 && len(s) > 0 {
+				return r.counts.got.Load() > from.got && r.counts.safe.Load() > from.safe && (r.alerts == nil || r.alerts.some())
+			}
+		}
+		return false
+	})
+	if err != nil {
+		return err
+	}
 	to, err := r.read()
 	if err != nil {
 		return err
@@ -226,6 +237,17 @@ func (r *rig) watch(ctx context.Context, d time.Duration) (peaks usage, err erro
 	}
 }
 
+// longer makes a measurement that is too short for a busy machine longer, until it
+// holds something; a minute at most.
+func (r *rig) longer(ctx context.Context, enough func() bool) error {
+	for end := time.Now().Add(time.Minute); !enough() && time.Now().Before(end); {
+		if err := pause(ctx, 20*time.Millisecond); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // measureDrain measures the alerts of the population again, while one more edge
 // sends a backlog.
 func (r *rig) measureDrain(ctx context.Context, start func(func() error)) error {
@@ -246,6 +268,9 @@ func (r *rig) measureDrain(ctx context.Context, start func(func() error)) error 
 	if err := pause(ctx, r.o.duration); err != nil {
 		return err
 	}
+	if err := r.longer(ctx, func() bool { return counts.safe.Load() > safe && r.alerts.some() }); err != nil {
+		return err
+	}
 	seconds := time.Since(at).Seconds()
 	r.result.Drained = float64(counts.safe.Load()-safe) / seconds
 	r.result.DrainLive = float64(r.counts.safe.Load()-live) / seconds
@@ -255,10 +280,16 @@ func (r *rig) measureDrain(ctx context.Context, start func(func() error)) error 
 	return nil
 }
 
-// settle waits until everything that was made is safe.
+// settle waits until everything that was made is safe, and told.
 func (r *rig) settle(ctx context.Context) error {
 	end := time.Now().Add(settleTime)
-	for r.counts.safe.Load() < r.counts.made.Load() && time.Now().Before(end) {
+	missing := func() (n int) {
+		if r.alerts != nil {
+			_, n = r.alerts.times(time.Now(), 0)
+		}
+		return n
+	}
+	for (r.counts.safe.Load() < r.counts.made.Load() || missing() > 0) && time.Now().Before(end) {
 		if err := pause(ctx, 20*time.Millisecond); err != nil {
 			return err
 		}
@@ -269,9 +300,7 @@ func (r *rig) settle(ctx context.Context) error {
 			r.result.Refused++
 		}
 	}
-	if r.alerts != nil {
-		_, r.result.Missing = r.alerts.times(time.Now(), time.Second)
-	}
+	r.result.Missing = missing()
 	return nil
 }
 
