@@ -47,8 +47,10 @@ func TestAgentGoesOnWhileItsDiskRefuses(t *testing.T) {
 	w.startField()
 	w.startHub()
 	s.start()
+	began := time.Now()
 	more := func(what string, n uint64) {
 		t.Helper()
+		defer func() { t.Logf("%5.1f s: frames go on: %s", time.Since(began).Seconds(), what) }()
 		var was edgeState
 		w.eventually(time.Minute, "the hub knows the edge: "+what, func() (ok bool) { was, ok = w.state(s.id); return ok && was.Sequence > 0 })
 		w.eventually(time.Minute, "frames go on: "+what, func() bool {
@@ -60,6 +62,7 @@ func TestAgentGoesOnWhileItsDiskRefuses(t *testing.T) {
 	refuses := regexp.MustCompile(`(?m)^langbiang_edge_buffer_disk_refuses (\d)`)
 	shown := func(what, status, detail, metric string) {
 		t.Helper()
+		defer func() { t.Logf("%5.1f s: %s", time.Since(began).Seconds(), what) }()
 		w.eventually(time.Minute, what, func() bool {
 			e, ok := w.state(s.id)
 			resp, err := w.toField.Get("http://" + s.http + "/metrics")
