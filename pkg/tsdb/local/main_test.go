@@ -9,7 +9,11 @@ import (
 
 // TestMain lets the test binary be the process that is killed.
 func TestMain(m *testing.M) {
-	if dir := os.Getenv(victimDir); dir != "" {
+	dir, ack := os.Getenv(victimDir), os.Getenv(victimCompacts)
+	if dir != "" && ack != "" {
+		panic(compactingVictim(dir, ack))
+	}
+	if dir != "" {
 		victim(dir)
 		return
 	}
