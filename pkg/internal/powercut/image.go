@@ -1,6 +1,7 @@
 package powercut
 
 import (
+	"bytes"
 	"fmt"
 	"math/rand/v2"
 	"os"
@@ -41,11 +42,20 @@ func (r *Recorder) Image(rng *rand.Rand, cut int, dir string) error {
 		if p == ackName {
 			continue
 		}
-		if err := os.WriteFile(filepath.Join(dir, p), content(rng, ops, names[p]), 0o600); err != nil {
+		if err := writeSparse(filepath.Join(dir, p), content(rng, ops, names[p])); err != nil {
 			return fmt.Errorf("powercut: %w", err)
 		}
 	}
 	return nil
+}
+
+// writeSparse leaves out the zeros at the end: files that are made large beforehand are
+// nothing else, hundreds of megabytes of them.
+func writeSparse(path string, b []byte) error {
+	if err := os.WriteFile(path, bytes.TrimRight(b, "\x00"), 0o600); err != nil {
+		return err
+	}
+	return os.Truncate(path, int64(len(b)))
 }
 
 // namesUpTo is how many operations on names survive. They survive in order. All
