@@ -97,7 +97,7 @@ func (o Options) withDefaults() (Options, error) {
 
 // tsdbOptions translates. The longest block is a tenth of the retention, so that
 // deleting whole blocks keeps at most a tenth too much, and not above a month.
-func (o Options) tsdbOptions(retain promtsdb.BlocksToDeleteFunc, readers *packed.Readers) *promtsdb.Options {
+func (o Options) tsdbOptions(retain promtsdb.BlocksToDeleteFunc, readers *packed.Readers, room func(int64) bool) *promtsdb.Options {
 	t := promtsdb.DefaultOptions()
 	t.RetentionDuration = o.Retention.Milliseconds()
 	t.MinBlockDuration = minBlock.Milliseconds()
@@ -109,7 +109,7 @@ func (o Options) tsdbOptions(retain promtsdb.BlocksToDeleteFunc, readers *packed
 	t.NoLockfile = true // Open holds the lock itself: it works on the files before the TSDB does.
 	t.EnableOverlappingCompaction = true
 	t.BlocksToDelete = retain
-	t.NewCompactorFunc = packed.NewCompactor(readers, o.Plain)
+	t.NewCompactorFunc = packed.NewCompactor(readers, packed.Options{Plain: o.Plain, Room: room})
 	t.BlockQuerierFunc = readers.Querier
 	return t
 }

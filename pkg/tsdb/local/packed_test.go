@@ -11,6 +11,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 
 	"github.com/langbiang/langbiang/pkg/tsdb"
@@ -432,4 +433,26 @@ func TestNewestBlocksAreSmallAtOnce(t *testing.T) {
 	if n := s.Stats().Blocks; n == 0 || n != packedBlocks(s) {
 		t.Errorf("%d of %d blocks are packed", packedBlocks(s), n)
 	}
+}
+
+func TestNoBlockIsWrittenAnewWithoutRoomForIt(t *testing.T) {
+	dir := t.TempDir()
+	s := mustOpen(t, dir, plain)
+	feedSorts(t, 7, 8, s)
+	compactAll(t, s)
+	want := readBits(t, s, t0, t0+8*hour, 0)
+	check(t, s.Close())
+	var free atomic.Int64
+	free.Store(1000)
+	s = mustOpen(t, dir, func(o *Options) { o.FreeSpace = func(string) (int64, error) { return free.Load(), nil } })
+	check(t, s.db.Compact(context.Background()))
+	if n := packedBlocks(s); n != 0 {
+		t.Errorf("%d blocks were written anew", n)
+	}
+	free.Store(1 << 40)
+	check(t, s.db.Compact(context.Background()))
+	if n := packedBlocks(s); n != s.Stats().Blocks {
+		t.Errorf("%d of %d blocks are packed once there is room", n, s.Stats().Blocks)
+	}
+	expectEqual(t, "packed", readBits(t, s, t0, t0+8*hour, 0), want)
 }

@@ -182,7 +182,7 @@ func (s *Store) openDB() error {
 			}
 			return gone
 		}
-		db, err := promtsdb.Open(s.dir, s.logger, s.tap, s.options.tsdbOptions(retain, s.packed), nil)
+		db, err := promtsdb.Open(s.dir, s.logger, s.tap, s.options.tsdbOptions(retain, s.packed, s.room), nil)
 		if err != nil {
 			return err
 		}
@@ -315,6 +315,12 @@ func (s *Store) watchSpace() {
 			s.logger.Info("samples are accepted again", "free", free)
 		}
 	}
+}
+
+// room reports whether so many bytes more leave the floor free.
+func (s *Store) room(bytes int64) bool {
+	free, err := s.options.FreeSpace(s.dir)
+	return err == nil && free-bytes >= s.options.MinFree
 }
 
 // fatal makes err the end of the store, unless it has ended already.

@@ -336,7 +336,7 @@ func TestBlocksAndTheWindowFitTheRetention(t *testing.T) {
 	} {
 		o, err := Options{Retention: c.retention, OutOfOrder: 45 * 24 * time.Hour}.withDefaults()
 		check(t, err)
-		got := o.tsdbOptions(nil, packed.NewReaders())
+		got := o.tsdbOptions(nil, packed.NewReaders(), nil)
 		if got.MaxBlockDuration != c.block.Milliseconds() || got.OutOfOrderTimeWindow != (45*24*time.Hour).Milliseconds() || got.WALSegmentSize != o.SegmentSize {
 			t.Errorf("retention %v: blocks of %d ms, window %d ms", c.retention, got.MaxBlockDuration, got.OutOfOrderTimeWindow)
 		}

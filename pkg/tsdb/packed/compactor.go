@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -20,16 +21,33 @@ import (
 // others. A block of the head gets the TSDB's own chunks, and is planned next.
 type Compactor struct {
 	*promtsdb.LeveledCompactor
+	Options
 	readers *Readers
-	pool    chunkenc.Pool
-	plain   bool
 }
+
+// Options of a [Compactor].
+type Options struct {
+	// Plain makes blocks that Prometheus and its tools read.
+	Plain bool
+	// Room reports whether so many bytes can be written; nil: always. A block whose
+	// compaction has failed is left out of all later ones, so that none is begun for
+	// which the disk may be too small.
+	Room func(bytes int64) bool
+}
+
+const (
+	// tooMany is how many samples a block may have to be written anew in one go: up to
+	// half an hour, in which no head is written and no backup made. A larger one that an
+	// older version has left stays plain until its retention.
+	tooMany = 20e9
+	// growth is how many times as large as a packed block a plain one may be.
+	growth = 10
+)
 
 var _ promtsdb.Compactor = (*Compactor)(nil)
 
-// NewCompactor is the TSDB's NewCompactorFunc, which reads through r. It makes packed
-// blocks, or, when plain, blocks that Prometheus and its tools read.
-func NewCompactor(r *Readers, plain bool) promtsdb.NewCompactorFunc {
+// NewCompactor is the TSDB's NewCompactorFunc, which reads through r.
+func NewCompactor(r *Readers, options Options) promtsdb.NewCompactorFunc {
 	return func(ctx context.Context, metrics prometheus.Registerer, l *slog.Logger, ranges []int64, _ chunkenc.Pool, o *promtsdb.Options) (promtsdb.Compactor, error) {
 		inner, err := promtsdb.NewLeveledCompactorWithOptions(ctx, metrics, l, ranges, r.pool, promtsdb.LeveledCompactorOptions{
 			MaxBlockChunkSegmentSize:    o.MaxBlockChunkSegmentSize,
@@ -41,7 +59,7 @@ func NewCompactor(r *Readers, plain bool) promtsdb.NewCompactorFunc {
 		if err != nil {
 			return nil, err
 		}
-		return &Compactor{LeveledCompactor: inner, readers: r, pool: r.pool, plain: plain}, nil
+		return &Compactor{LeveledCompactor: inner, Options: options, readers: r}, nil
 	}
 }
 
@@ -66,14 +84,40 @@ func (c *Compactor) Plan(dir string) ([]string, error) {
 		if err != nil {
 			return nil, err
 		}
-		if Packed(m) != c.plain || m.Compaction.Failed || m.Compaction.Deletable {
+		if Packed(m) != c.Plain || m.Compaction.Failed || m.Compaction.Deletable || !c.Plain && m.Stats.NumSamples > tooMany {
 			continue
 		}
-		if len(plan) == 0 || m.MinTime > newest {
-			plan, newest = []string{path}, m.MinTime
+		if len(plan) > 0 && m.MinTime <= newest {
+			continue
 		}
+		if fits, err := c.fits(path); err != nil || !fits {
+			return nil, err
+		}
+		plan, newest = []string{path}, m.MinTime
 	}
 	return plan, nil
+}
+
+// fits reports whether there is room for what a block becomes.
+func (c *Compactor) fits(dir string) (bool, error) {
+	if c.Room == nil {
+		return true, nil
+	}
+	size := int64(0)
+	err := filepath.WalkDir(dir, func(_ string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() {
+			return err
+		}
+		info, err := d.Info()
+		if err == nil {
+			size += info.Size()
+		}
+		return err
+	})
+	if c.Plain {
+		size *= growth
+	}
+	return c.Room(size), err
 }
 
 func readMeta(dir string) (m promtsdb.BlockMeta, err error) {
@@ -106,14 +150,14 @@ func (p populator) PopulateBlock(ctx context.Context, metrics *promtsdb.Compacto
 		}
 		views[i] = v
 	}
-	w := &blockWriter{plain: p.c.plain}
+	w := &blockWriter{plain: p.c.Plain}
 	err := promtsdb.DefaultBlockPopulator{}.PopulateBlock(ctx, metrics, logger, pool, merge, views, meta, w.index(indexw), w.chunks(chunkw), postings)
 	if err != nil {
 		return err
 	}
 	meta.Stats.NumChunks = w.written
 	meta.Stats.NumFloatSamples = meta.Stats.NumSamples - meta.Stats.NumHistogramSamples
-	if !p.c.plain {
+	if !p.c.Plain {
 		meta.Compaction.Hints = append(meta.Compaction.Hints, hint)
 		slices.Sort(meta.Compaction.Hints)
 	}
