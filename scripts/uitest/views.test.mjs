@@ -58,6 +58,42 @@ test("devices say what is wrong and what to do", async () => {
   await browser.accessible("an edge");
 });
 
+test("a technician asks the gateway: doctor, why, and the log as it is written", async () => {
+  const page = await browser.open("#/edge/lang-biang-01");
+  const panel = page.getByRole("region", { name: "Hỏi bộ thu" });
+  const told = panel.locator("pre");
+  await panel.getByRole("button", { name: "Khám máy" }).click();
+  await until("doctor says how the gateway is", async () => /^(ok|MEND) {2,}version/.test(await told.textContent()));
+  await panel.getByText(/\d+ bản tin/).waitFor();
+  assert.match(await told.textContent(), /agent\s+lang-biang-01 runs/);
+  await browser.accessible("an edge that was asked");
+  await browser.picture("page-asked");
+  await panel.getByRole("button", { name: "Theo dõi nhật ký" }).click();
+  await panel.getByRole("button", { name: "Dừng" }).waitFor();
+  await until("the log is shown", async () => /level=INFO/.test(await told.textContent()));
+  const before = (await told.textContent()).split("configuration reloaded").length;
+  line.edge.child.kill("SIGHUP");
+  await until("what is logged appears by itself", async () => (await told.textContent()).split("configuration reloaded").length > before);
+  await panel.getByRole("button", { name: "Dừng" }).click();
+  await panel.getByText("Đã dừng.").waitFor();
+  await page.goto(`${line.url}/#/device/lang-biang-01/air-01`);
+  await panel.getByRole("button", { name: "Vì sao im lặng?" }).click();
+  await until("why walks from the device to the hub", async () => /ok\s+hub/.test(await told.textContent()));
+  // Who may not ask is not offered it, and a gateway that forbids it says so.
+  await page.route("**/api/v1/edges?*", async (r) => {
+    const list = await (await r.fetch()).json();
+    await r.fulfill({ json: { ...list, items: list.items.map((e) => ({ ...e, ask: "off" })) } });
+  });
+  await page.goto(`${line.url}/#/edge/lang-biang-01`);
+  await page.reload();
+  await panel.getByText(/không cho hỏi từ xa/).waitFor();
+  await page.route("**/api/v1/session", (r) => r.fulfill({ json: { name: "Hùng", role: "operator", groups: [], token: false, auth: true } }));
+  await page.reload();
+  await page.locator(".own .name").waitFor();
+  await page.getByText("Đang kết nối").first().waitFor();
+  assert.equal(await panel.count(), 0);
+});
+
 test("a device is put under maintenance and taken back", async () => {
   const page = await browser.open("#/device/lang-biang-01/junction");
   await page.getByRole("button", { name: /Ngừng sử dụng/ }).click();

@@ -36,6 +36,22 @@ export async function all<T>(path: string, signal?: AbortSignal): Promise<T[]> {
   return items;
 }
 
+// stream sends a body and hands over each line of the answer as it arrives.
+export async function stream<T>(path: string, body: unknown, take: (line: T) => void, signal: AbortSignal): Promise<void> {
+  const r = await fetch(`/api/v1/${path}`, { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(body), signal });
+  if (!r.ok || !r.body) { await answer(r); return; }
+  const reader = r.body.pipeThrough(new TextDecoderStream()).getReader();
+  let rest = "";
+  for (;;) {
+    const { done, value } = await reader.read();
+    if (done) return;
+    contact.value = Date.now();
+    const lines = (rest + value).split("\n");
+    rest = lines.pop()!;
+    for (const l of lines) take(JSON.parse(l) as T);
+  }
+}
+
 export const newKey = () => Array.from(crypto.getRandomValues(new Uint8Array(12)), (b) => b.toString(16).padStart(2, "0")).join("");
 
 // post sends a body. With a key in it the request is safe to repeat, and is

@@ -9,6 +9,9 @@ export const session = signal<Session | null>(null);
 // mayAct is false for those who may only look, and for screens.
 export const mayAct = computed(() => session.value === null || !session.value.auth || !["viewer", "source"].includes(session.value.role));
 
+// mayAsk is true for those who may ask gateways.
+export const mayAsk = computed(() => session.value !== null && (!session.value.auth || ["technician", "admin"].includes(session.value.role)));
+
 export async function learn(): Promise<void> {
   try {
     const s = session.value = await get<Session>("/api/v1/session");

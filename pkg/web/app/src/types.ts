@@ -99,6 +99,8 @@ export interface Edge {
   log_unsent_bytes: number | null;
   platform?: string;
   clock_trusted: boolean;
+  ask?: "on" | "off";
+  pushed: boolean;
 }
 
 export interface Device {

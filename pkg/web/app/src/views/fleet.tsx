@@ -5,6 +5,7 @@ import { setWho, signedIn, tell, who } from "../acting";
 import { all, post } from "../api";
 import { bytes, clock, day, duration, full, measured, number, when } from "../format";
 import { t, text } from "../i18n";
+import { Asked } from "../parts/asked";
 import { Dialog } from "../parts/dialog";
 import { Badge, Chip, Empty, Field, Loading, siteName, Tabs, title } from "../parts/basics";
 import { useNarrow } from "../parts/media";
@@ -128,6 +129,7 @@ export function EdgeView() {
               </table></div>
             )}
           </section>
+          <Asked key={e.id} edge={e} kinds={["doctor", "status", "log", "follow"]} />
           {e.unobserved.length > 0 && <section class="panel" aria-label={t("shade").unobserved}>
             <h2>{t("shade").unobserved}</h2>
             <ul class="log">{[...e.unobserved].reverse().map((g, i) => <li key={i}><time>{full(g.from)}</time><div>{t("until")} {full(g.to)}{g.from && g.to ? ` (${duration(Date.parse(g.to) - Date.parse(g.from))})` : ""}</div></li>)}</ul>
@@ -182,18 +184,21 @@ export function DeviceView() {
       <h1>{d.id} <Chip kind={bad ? "down" : d.up ? "up" : ""}>{d.up === null ? t("unknown") : d.up ? t("up") : t("down")}</Chip></h1>
       {bad && <div class="note bad" role="status"><p><strong>{bad.what}</strong><br />{bad.todo}</p></div>}
       <div class="cols">
-        <section class="panel" aria-label={t("values")}>
-          <h2>{t("values")}</h2>
-          {!list ? <Loading error={error} /> : (
-            <div class="cards">{shown.map((s) => (
-              <a key={s.point} class={`card${s.quality.startsWith("bad") ? " bad" : ""}`} href={`${path("series")}?s=${encodeURIComponent(`${s.edge}/${s.device}/${s.point}`)}`} title={s.time ? `${full(s.time)} · ${s.quality}` : s.quality}>
-                <span>{text(s.label) || s.point}{shown.some((o) => o !== s && o.quantity === s.quantity) && <span class="soft"> {s.point}</span>}</span>
-                <b>{s.quality.startsWith("bad") ? t("reasons")[s.quality.slice(5)] || "–" : s.text || measured(s.value, s.unit, s.decimals)}</b>
-                <span class="soft num">{s.time ? clock(s.time) : t("unknown")}</span>
-              </a>
-            ))}</div>
-          )}
-        </section>
+        <div class="stack">
+          <section class="panel" aria-label={t("values")}>
+            <h2>{t("values")}</h2>
+            {!list ? <Loading error={error} /> : (
+              <div class="cards">{shown.map((s) => (
+                <a key={s.point} class={`card${s.quality.startsWith("bad") ? " bad" : ""}`} href={`${path("series")}?s=${encodeURIComponent(`${s.edge}/${s.device}/${s.point}`)}`} title={s.time ? `${full(s.time)} · ${s.quality}` : s.quality}>
+                  <span>{text(s.label) || s.point}{shown.some((o) => o !== s && o.quantity === s.quantity) && <span class="soft"> {s.point}</span>}</span>
+                  <b>{s.quality.startsWith("bad") ? t("reasons")[s.quality.slice(5)] || "–" : s.text || measured(s.value, s.unit, s.decimals)}</b>
+                  <span class="soft num">{s.time ? clock(s.time) : t("unknown")}</span>
+                </a>
+              ))}</div>
+            )}
+          </section>
+          {e && <Asked key={`${edge}/${id}`} edge={e} kinds={["why"]} device={id} />}
+        </div>
         <div class="stack">
           <section class="panel" aria-label={t("details")}>
             <h2>{t("details")}</h2>

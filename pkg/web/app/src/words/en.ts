@@ -66,6 +66,11 @@ export const en: Words = {
   edgeAdvice: {
     fork: "The machine was restored from an old image. Once the right disk is in: langbiang-hub edges forget.", clone: "Switch one of them off, or give it another id.", clock: "Let the gateway synchronise its clock (NTP); readings wait until it is right.", refused: "See the logs of hub and edge; update the edge.", version: "Update the hub or the edge.", disk: "Replace the card, or free space on the gateway.", offline: "Check power and 4G at the cabinet; readings are kept there and will follow.", backlog: "Old readings are being sent: nothing to do.",
   },
+  asks: {
+    title: "Ask the gateway", kinds: { doctor: "Doctor", status: "Status", log: "Log", follow: "Follow the log", why: "Why is it silent?" }, stop: "Stop", waits: "Waiting for the gateway…",
+    messages: "messages", metered: "metered link", cut: "cut: too long", stopped: "Stopped.", broken: "The answer ended before its end.",
+    off: "This gateway does not let itself be asked (hub.remote: off in its edge.yaml).", old: "The agent of this edge is too old to be asked, or has not said hello yet.",
+  },
   setAside: "Out of service / maintenance", holdKinds: { out_of_service: "Out of service", maintenance: "Maintenance", shelved: "Shelved", edge_offline: "Edge offline" }, endHold: "End", holds: "Held now",
   matched: "Series watched", lastFired: "Last fired", never: "never", ladder: "Levels", clearAt: "clears at", forTime: "for", matchesNothing: "matches no series", source: "Where the limits come from", noRules: "No rules yet. Add files under rules in hub.yaml; configs/rules has some to begin with.", activeNow: "Active now",
   ruleStates: { ok: "Good", firing: "Firing", no_series: "matches no series", no_data: "no data yet", failing: "cannot be evaluated" }, withData: "with data",

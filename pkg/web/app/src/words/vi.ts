@@ -71,6 +71,11 @@ export const vi = {
   edgeAdvice: {
     fork: "Máy đã được khôi phục từ bản sao cũ. Khi chắc chắn đĩa đúng: langbiang-hub edges forget.", clone: "Tắt một trong hai máy hoặc đặt tên khác cho nó.", clock: "Bật đồng bộ giờ (NTP) trên bộ thu; số liệu được giữ lại cho đến khi giờ đúng.", refused: "Xem nhật ký của máy chủ và bộ thu, cập nhật bộ thu.", version: "Cập nhật máy chủ hoặc bộ thu.", disk: "Thay thẻ nhớ hoặc giải phóng ổ đĩa trên bộ thu.", offline: "Kiểm tra nguồn và 4G tại tủ; số liệu được giữ trong bộ thu và sẽ gửi bù.", backlog: "Đang gửi bù số liệu cũ, không cần làm gì.",
   } as Record<string, string>,
+  asks: {
+    title: "Hỏi bộ thu", kinds: { doctor: "Khám máy", status: "Tình trạng", log: "Nhật ký", follow: "Theo dõi nhật ký", why: "Vì sao im lặng?" } as Record<string, string>, stop: "Dừng", waits: "Đang chờ bộ thu…",
+    messages: "bản tin", metered: "đường truyền tính cước", cut: "đã cắt vì quá dài", stopped: "Đã dừng.", broken: "Câu trả lời bị ngắt giữa chừng.",
+    off: "Bộ thu này không cho hỏi từ xa (hub.remote: off trong edge.yaml).", old: "Phần mềm của bộ thu quá cũ, hoặc nó chưa kết nối lại.",
+  },
   setAside: "Ngừng sử dụng / bảo trì", holdKinds: { out_of_service: "Ngừng sử dụng", maintenance: "Bảo trì", shelved: "Tạm gác", edge_offline: "Bộ thu mất kết nối" } as Record<string, string>, endHold: "Kết thúc", holds: "Đang được gác",
   matched: "Số chuỗi theo dõi", lastFired: "Lần cuối phát", never: "chưa lần nào", ladder: "Các mức", clearAt: "hết ở", forTime: "giữ trong", matchesNothing: "không khớp chuỗi nào", source: "Nguồn của ngưỡng", noRules: "Chưa có quy tắc nào. Thêm tệp vào mục rules của hub.yaml; configs/rules có sẵn mẫu.", activeNow: "Đang phát",
   ruleStates: { ok: "Tốt", firing: "Đang phát", no_series: "không khớp chuỗi nào", no_data: "chưa có số liệu", failing: "lỗi tính toán" } as Record<string, string>, withData: "có số liệu",
