@@ -105,6 +105,8 @@ type ClockConfig struct {
 type IngestConfig struct {
 	MaxSeries       int           `yaml:"max_series" doc:"series of one edge; readings of further ones are counted and dropped" default:"20000"`
 	MaxSeriesAll    int           `yaml:"max_series_all" doc:"the same for all edges together" default:"2000000"`
+	MaxNewSeries    int           `yaml:"max_new_series" doc:"series that one edge may begin within a day; 0: four times max_series" default:"0"`
+	MaxLabelBytes   int           `yaml:"max_label_bytes" doc:"bytes of the labels, names and values, that an edge adds to a series; a series with more is not taken" default:"1024"`
 	CheckpointEvery time.Duration `yaml:"checkpoint_every" doc:"how often the store and the positions are made durable together" default:"1s"`
 }
 
@@ -149,7 +151,7 @@ func DefaultConfig() Config {
 			Long:   LongConfig{FiveMinutes: 1095 * day, Hours: 3650 * day},
 		},
 		Clock:   ClockConfig{RequireSync: true},
-		Ingest:  IngestConfig{CheckpointEvery: time.Second, MaxSeries: 20_000, MaxSeriesAll: 2_000_000},
+		Ingest:  IngestConfig{CheckpointEvery: time.Second, MaxSeries: 20_000, MaxSeriesAll: 2_000_000, MaxLabelBytes: 1024},
 		Alerts:  AlertsConfig{Retention: 400 * day},
 		Offline: OfflineConfig{Warning: 5 * time.Minute, Critical: time.Hour, Suppress: "warning"},
 		Deliver: deliver.DefaultConfig(),

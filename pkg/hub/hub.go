@@ -159,7 +159,7 @@ func Open(plan *Plan, version string, logger *slog.Logger) (h *Hub, err error) {
 		return h, fmt.Errorf("ledger: %w", err)
 	}
 	h.ingest, err = ingest.New(ingest.Config{
-		CheckpointEvery: cfg.Ingest.CheckpointEvery, MaxSeries: cfg.Ingest.MaxSeries, MaxSeriesAll: cfg.Ingest.MaxSeriesAll, RefusedDir: filepath.Join(cfg.DataDir, "refused"), Edges: edges,
+		CheckpointEvery: cfg.Ingest.CheckpointEvery, MaxSeries: cfg.Ingest.MaxSeries, MaxSeriesAll: cfg.Ingest.MaxSeriesAll, MaxNewSeries: cfg.Ingest.MaxNewSeries, MaxLabelBytes: cfg.Ingest.MaxLabelBytes, RefusedDir: filepath.Join(cfg.DataDir, "refused"), Edges: edges,
 		Logger: logger, Registerer: h.metrics, SampleError: sampleError, OnHello: h.hello, OnUnobserved: h.noteUnobserved, Pushed: h.sources.has, OnLate: h.late,
 	}, ingest.Parts{
 		Store: storePart{h.store, h.texts}, Texts: h.texts, Rules: rulesPart{h.engine}, Bands: h.engine, Ledger: ledgerPart{h.ledger, h.derived}, Registry: h.registry, Bus: carrier{h.bus, h.sources},

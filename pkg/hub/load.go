@@ -153,6 +153,12 @@ func (c *checker) settings(cfg *Config, quantities telemetry.Quantities) {
 	if cfg.Ingest.MaxSeries < 1 || cfg.Ingest.MaxSeriesAll < cfg.Ingest.MaxSeries {
 		c.fault("max_series must be 1 or more, and max_series_all no less", "for example {max_series: 20000, max_series_all: 2000000}", "ingest")
 	}
+	if n := cfg.Ingest.MaxNewSeries; n < 0 || n > 0 && n < cfg.Ingest.MaxSeries {
+		c.fault("must be max_series or more", "0: four times max_series", "ingest", "max_new_series")
+	}
+	if cfg.Ingest.MaxLabelBytes < 1 {
+		c.fault("must be 1 or more", "for example 1024", "ingest", "max_label_bytes")
+	}
 	if cfg.Ingest.CheckpointEvery < 50_000_000 {
 		c.fault("too small", "at least 50ms", "ingest", "checkpoint_every")
 	}

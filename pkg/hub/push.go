@@ -50,7 +50,7 @@ type MapConfig struct {
 // sourceConfig is what package push wants to know.
 func (p *Plan) sourceConfig(s *SourceConfig) push.Config {
 	c := push.Config{
-		ID: s.ID, Site: s.Site, Lag: s.Lag, MaxSeries: s.MaxSeries, Device: s.Device, MaxAge: p.Config.Store.MaxAge, Quantities: p.Quantities,
+		ID: s.ID, Site: s.Site, Lag: s.Lag, MaxSeries: s.MaxSeries, MaxBytes: p.Config.Ingest.MaxLabelBytes, Device: s.Device, MaxAge: p.Config.Store.MaxAge, Quantities: p.Quantities,
 	}
 	if c.Device == "" {
 		c.Device = "{host}"

@@ -35,6 +35,7 @@ type edge struct {
 	suspects  int        // hellos in a row that look like a fork
 	snapshots snapshotPlace
 	taken     int           // series that are not refused
+	begun     begun         // series that were not there before
 	ackWithin time.Duration // how long an acknowledgement may wait
 	bands     []byte        // what the rules watch, encoded; nil: to be made
 

@@ -26,6 +26,8 @@ type Config struct {
 	MaxEdges        int           // 100,000
 	MaxSeries       int           // of one edge; 20,000
 	MaxSeriesAll    int           // of all edges together; 2,000,000
+	MaxNewSeries    int           // that one edge may begin within a day; 4 times MaxSeries
+	MaxLabelBytes   int           // names and values of the labels that an edge adds to a series; 1024
 	RefusedDir      string        // where refused messages are kept; empty: nowhere
 	// Pushed reports whether an edge is a source inside the hub, whose readings come
 	// in no order: they are never late, and the rules take what is new to them. Nil:
@@ -102,6 +104,8 @@ func New(cfg Config, parts Parts) (*Ingest, error) {
 	setDefault(&cfg.MaxEdges, 100_000)
 	setDefault(&cfg.MaxSeries, 20_000)
 	setDefault(&cfg.MaxSeriesAll, 2_000_000)
+	setDefault(&cfg.MaxNewSeries, 4*cfg.MaxSeries)
+	setDefault(&cfg.MaxLabelBytes, 1024)
 	if cfg.Now == nil {
 		cfg.Now = time.Now
 	}

@@ -98,3 +98,89 @@ func TestAllEdgesShareTheRoom(t *testing.T) {
 		r.stop()
 	})
 }
+
+// A series whose labels are too large is refused by name, and its neighbours are not.
+func TestALabelBombCostsItsSeriesAlone(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t)
+		r.cfg.MaxLabelBytes = 600
+		r.start()
+		s := newSource(t, 1, 1, time.Now().UnixMilli())
+		bomb := testSchema(3)
+		bomb.Series = append(bomb.Series, telemetry.Series{Device: 0, Point: "cam", Quantity: "vehicle_count", Labels: telemetry.NewLabels(map[string]string{
+			"lane": "1", "a": strings.Repeat("x", 250), "b": strings.Repeat("y", 251), "c": strings.Repeat("z", 120),
+		})})
+		s.use(bomb)
+		r.send(wire.TopicFrame, s.raw)
+		if a := r.send(wire.TopicFrame, s.frame()); a.Status != wire.StatusOK {
+			t.Errorf("the log goes on: %+v", a)
+		}
+		st := r.status()
+		if st.SeriesTaken != len(bomb.Series)-1 || len(st.Problems) != 1 ||
+			!strings.Contains(st.Problems[0].Text, "are taken; the labels of vehicle_count at point cam of device ") ||
+			!strings.Contains(st.Problems[0].Text, "have 629 bytes (ingest.max_label_bytes 600), most of them has b.") {
+			t.Errorf("%d taken, %+v", st.SeriesTaken, st.Problems)
+		}
+		if n := len(r.store.get("e1", "air_temperature", false)); n == 0 {
+			t.Error("no samples of the others")
+		}
+		r.stop()
+	})
+}
+
+// An edge that renames its series again and again has begun enough of them some time,
+// and goes on the next day.
+func TestAnEdgeThatRenamesItsSeriesForEver(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t)
+		r.cfg.MaxNewSeries = 20
+		r.start()
+		s := newSource(t, 1, 1, time.Now().UnixMilli())
+		r.send(wire.TopicFrame, s.raw)
+		r.send(wire.TopicFrame, s.frame())
+		rename := func(round int) {
+			other := testSchema(3)
+			for i := range other.Series {
+				other.Series[i].Point = fmt.Sprintf("p%d-%d", round, i)
+			}
+			s.use(other)
+			r.send(wire.TopicFrame, s.raw)
+			if a := r.send(wire.TopicFrame, s.frame()); a.Status != wire.StatusOK {
+				t.Errorf("round %d: %+v", round, a)
+			}
+		}
+		rename(1)
+		rename(2)
+		if st := r.status(); st.SeriesTaken != 6 || len(st.Problems) != 0 {
+			t.Errorf("%d taken, %+v", st.SeriesTaken, st.Problems)
+		}
+		rename(3) // 18 have begun: two more may
+		st := r.status()
+		if st.SeriesTaken != 2 || len(st.Problems) != 1 || !strings.Contains(st.Problems[0].Text, "20 have begun since") || !strings.Contains(st.Problems[0].Text, "ingest.max_new_series 20") {
+			t.Errorf("%d taken, %+v", st.SeriesTaken, st.Problems)
+		}
+		advance(25 * time.Hour)
+		rename(4)
+		if st := r.status(); st.SeriesTaken != 6 || len(st.Problems) != 0 {
+			t.Errorf("the next day: %d taken, %+v", st.SeriesTaken, st.Problems)
+		}
+		r.stop()
+	})
+}
+
+// The state of an edge says why a message of it was refused.
+func TestWhyAMessageWasRefusedIsShown(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t)
+		r.start()
+		s := newSource(t, 1, 1, time.Now().UnixMilli())
+		r.send(wire.TopicFrame, s.raw)
+		r.send(wire.TopicFrame, s.frame())
+		a := r.send(wire.TopicFrame, s.raw[:len(s.raw)-1])
+		st := r.status()
+		if a.Status != wire.StatusRefused || len(st.Problems) != 1 || !strings.Contains(st.Problems[0].Text, "A message of edge e1 was refused: "+a.Reason) {
+			t.Errorf("%+v, %+v", a, st.Problems)
+		}
+		r.stop()
+	})
+}

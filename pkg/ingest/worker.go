@@ -477,7 +477,7 @@ func (w *worker) refuse(e *edge, payload []byte, why error) {
 		w.acknowledge(e, wire.StatusVersion, why.Error(), false)
 		return
 	}
-	w.flag(e, EventRefused, fmt.Sprintf("A message of edge %s was refused.", e.id), why)
+	w.flag(e, EventRefused, fmt.Sprintf("A message of edge %s was refused: %.300v.", e.id, why), why)
 	w.acknowledge(e, wire.StatusRefused, why.Error(), false)
 }
 

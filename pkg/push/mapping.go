@@ -26,6 +26,7 @@ type Config struct {
 	MaxRows   int           // of one request; 500,000
 	MaxLabels int           // of a series, beside site, edge, device and point; 16
 	MaxValue  int           // bytes of a label's value; 256
+	MaxBytes  int           // of the names and values of a series' labels together; 1024
 	Idle      time.Duration // after which a silent series makes room for a new one; 24 h
 	Heartbeat time.Duration // how often the watermark moves without rows; 10 s
 
@@ -66,6 +67,7 @@ func (c *Config) fill() {
 	setDefault(&c.MaxRows, 500_000)
 	setDefault(&c.MaxLabels, telemetry.MaxLabels)
 	setDefault(&c.MaxValue, telemetry.MaxValueLen)
+	setDefault(&c.MaxBytes, 1024)
 	setDefault(&c.Idle, 24*time.Hour)
 	setDefault(&c.Heartbeat, 10*time.Second)
 	for i := range c.Map {
@@ -205,14 +207,24 @@ func (c *Config) identify(metric string, tags []telemetry.Label) (id identity, e
 			return id, fmt.Errorf("label %s has a value of %d bytes, at most %d", t.Name, len(l.Value), c.MaxValue)
 		}
 		if len(l.Name) > telemetry.MaxNameLen {
-			return id, fmt.Errorf("a label's name has %d bytes, at most %d", len(l.Name), telemetry.MaxNameLen)
+			return id, fmt.Errorf("the name of label %.40q has %d bytes, at most %d", l.Name, len(l.Name), telemetry.MaxNameLen)
 		}
 		id.labels = append(id.labels, l)
 	}
 	slices.SortFunc(id.labels, func(a, b telemetry.Label) int { return strings.Compare(a.Name, b.Name) })
 	id.labels = slices.CompactFunc(id.labels, func(a, b telemetry.Label) bool { return a.Name == b.Name })
 	if len(id.labels) > c.MaxLabels {
-		return id, fmt.Errorf("%d labels, at most %d", len(id.labels), c.MaxLabels)
+		return id, fmt.Errorf("%d labels, at most %d; one of them is %.40q", len(id.labels), c.MaxLabels, id.labels[len(id.labels)-1].Name)
+	}
+	bytes, largest := 0, 0
+	for i, l := range id.labels {
+		bytes += len(l.Name) + len(l.Value)
+		if len(l.Name)+len(l.Value) > len(id.labels[largest].Name)+len(id.labels[largest].Value) {
+			largest = i
+		}
+	}
+	if bytes > c.MaxBytes {
+		return id, fmt.Errorf("the labels have %d bytes, at most %d; most of them has %s", bytes, c.MaxBytes, id.labels[largest].Name)
 	}
 	if id.point, ok = expand(m.Point, tags); !ok || id.point == "" {
 		id.point = pointName(metricName(metric), id.labels)

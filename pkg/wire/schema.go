@@ -167,7 +167,8 @@ func plainSchema(s *telemetry.Schema) ([]byte, error) {
 	plain := appendUvarint(nil, uint64(len(w.refs)))
 	plain = append(append(plain, w.table...), w.body...)
 	if len(plain) > MaxSchema {
-		return nil, fmt.Errorf("%w: schema of %d bytes, at most %d", ErrTooLarge, len(plain), MaxSchema)
+		name, bytes := largestLabel(s)
+		return nil, fmt.Errorf("%w: schema of %d bytes, at most %d; the label with the most has %d, %q", ErrTooLarge, len(plain), MaxSchema, bytes, name)
 	}
 	return plain, nil
 }
@@ -372,7 +373,7 @@ func checkSchema(s *telemetry.Schema) error {
 	points := make(map[key]bool, len(s.Series))
 	for i := range s.Series {
 		if err := checkSeries(&s.Series[i], len(s.Devices)); err != nil {
-			return fmt.Errorf("series %d: %w", i, err)
+			return fmt.Errorf("series %d, point %.40q: %w", i, s.Series[i].Point, err)
 		}
 		k := key{s.Series[i].Device, s.Series[i].Point}
 		if points[k] {
@@ -419,14 +420,14 @@ func checkSeries(s *telemetry.Series, devices int) error {
 		}
 	}
 	if len(s.Labels) > telemetry.MaxLabels {
-		return fmt.Errorf("%d labels, at most %d", len(s.Labels), telemetry.MaxLabels)
+		return fmt.Errorf("%d labels, at most %d; one of them is %.40q", len(s.Labels), telemetry.MaxLabels, s.Labels[len(s.Labels)-1].Name)
 	}
 	for i, l := range s.Labels {
 		if err := checkText(l.Name, telemetry.MaxNameLen); err != nil {
-			return err
+			return fmt.Errorf("name of label %.40q: %w", l.Name, err)
 		}
 		if err := checkText(l.Value, telemetry.MaxValueLen); err != nil {
-			return err
+			return fmt.Errorf("value of label %.40q: %w", l.Name, err)
 		}
 		if i > 0 && s.Labels[i-1].Name >= l.Name {
 			return fmt.Errorf("labels are not sorted by name, each once")
@@ -440,6 +441,26 @@ func checkSeries(s *telemetry.Series, devices int) error {
 		}
 	}
 	return nil
+}
+
+// largestLabel returns the label whose different values have the most bytes.
+func largestLabel(s *telemetry.Schema) (name string, bytes int) {
+	seen := map[telemetry.Label]bool{}
+	sum := map[string]int{}
+	for i := range s.Series {
+		for _, l := range s.Series[i].Labels {
+			if !seen[l] {
+				seen[l] = true
+				sum[l.Name] += len(l.Value)
+			}
+		}
+	}
+	for n, b := range sum {
+		if b > bytes || b == bytes && n < name {
+			name, bytes = n, b
+		}
+	}
+	return name, bytes
 }
 
 func checkText(s string, limit int) error {
