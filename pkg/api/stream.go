@@ -328,8 +328,11 @@ func (l *lines) heartbeat(rd *reading) {
 	l.event("heartbeat", feed.Position{}, rd.told(feed.TypeHeartbeat))
 }
 
+// flush sends what was written. No deadline stays behind: HTTP/2 ends a stream when one
+// passes, although there is nothing to write.
 func (l *lines) flush() {
 	if l.err == nil {
 		l.err = l.rc.Flush()
+		_ = l.rc.SetWriteDeadline(time.Time{})
 	}
 }

@@ -386,3 +386,36 @@ func TestAStreamLeavesOutWhatIsNotWantedAndMovesOn(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// deadlined is a ResponseWriter that keeps the write deadline, as HTTP/2 does for each
+// stream: there it ends the stream when it passes, whether something is written or not.
+type deadlined struct {
+	*httptest.ResponseRecorder
+	at    time.Time
+	flown []time.Time // the deadlines that held when something was sent
+}
+
+func (d *deadlined) SetWriteDeadline(t time.Time) error { d.at = t; return nil }
+func (d *deadlined) Flush()                             { d.flown = append(d.flown, d.at) }
+
+func TestAQuietStreamHasNoDeadlineThatHTTP2WouldEndItBy(t *testing.T) {
+	w := &deadlined{ResponseRecorder: httptest.NewRecorder()}
+	l := &lines{w: w, rc: http.NewResponseController(w), sse: true}
+	l.begin()
+	l.position(feed.Position{Generation: "g", Sequence: 1})
+	l.flush()
+	if l.err != nil {
+		t.Fatal(l.err)
+	}
+	if !w.at.IsZero() {
+		t.Errorf("a deadline at %v stays although everything was sent", w.at)
+	}
+	for _, at := range w.flown {
+		if at.IsZero() {
+			t.Error("something was sent without a deadline: a client that reads nothing would hold the stream for ever")
+		}
+	}
+	if len(w.flown) != 2 {
+		t.Errorf("sent %d times", len(w.flown))
+	}
+}

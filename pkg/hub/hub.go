@@ -353,7 +353,11 @@ func (h *Hub) Run(ctx context.Context) error {
 	h.watchdog(ctx, &wg)
 	wg.Go(func() { trimStacks(ctx) })
 	<-ctx.Done()
-	h.notify(daemon.SdNotifyStopping)
+	if errors.Is(context.Cause(ctx), ErrRestart) {
+		h.notify(daemon.SdNotifyReloading) // a service that says it stops is killed a little later
+	} else {
+		h.notify(daemon.SdNotifyStopping)
+	}
 	if h.storeStops != nil {
 		h.storeStops()
 	}

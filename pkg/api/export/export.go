@@ -159,7 +159,8 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		head.Set("Content-Type", "text/csv; charset=utf-8")
 	}
 	head.Set("Vary", "Accept-Encoding")
-	out := io.Writer(&patient{w: w, c: http.NewResponseController(w), d: h.o.Patience})
+	deadlines := http.NewResponseController(w)
+	out := io.Writer(&patient{w: w, c: deadlines, d: h.o.Patience})
 	var z *gzip.Writer
 	if strings.Contains(r.Header.Get("Accept-Encoding"), "gzip") {
 		head.Set("Content-Encoding", "gzip")
@@ -175,9 +176,11 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if z != nil {
 		_ = z.Close() // a client that has gone
 	}
+	_ = deadlines.SetWriteDeadline(time.Now().Add(h.o.Patience)) // for what is still to be flushed
 }
 
-// patient gives the client a time for each write.
+// patient gives the client a time for each write. No deadline stays behind: HTTP/2 ends
+// a stream when one passes, also while nothing is written because the store is read.
 type patient struct {
 	w io.Writer
 	c *http.ResponseController
@@ -186,7 +189,9 @@ type patient struct {
 
 func (p *patient) Write(b []byte) (int, error) {
 	_ = p.c.SetWriteDeadline(time.Now().Add(p.d)) // not every writer can
-	return p.w.Write(b)
+	n, err := p.w.Write(b)
+	_ = p.c.SetWriteDeadline(time.Time{})
+	return n, err
 }
 
 // onlySamples as Func of hints keeps a store from answering with what it has made of
