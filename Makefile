@@ -10,7 +10,7 @@ GOLANGCI := v2.15.0
 NFPM     := v2.45.0
 export CGO_ENABLED ?= 0
 
-.PHONY: help package package-test build page run test test-ui interop torture bench fuzz lint tidy cross docs clean
+.PHONY: help package package-test day-one build page run test test-ui interop torture bench fuzz lint tidy cross docs clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -80,6 +80,9 @@ package: $(TOOLS)/nfpm-$(NFPM) ## deb, rpm, tar and an apt repository in dist; A
 
 package-test: $(TOOLS)/nfpm-$(NFPM) ## build twice and compare; install, start, upgrade, remove and purge in a root of its own (as root)
 	sh scripts/package/test.sh $(abspath $<)
+
+day-one: $(TOOLS)/nfpm-$(NFPM) ## the commands of docs/day-one.md on two machines of its own, to the first alert (as root, else the page is checked)
+	bash scripts/package/dayone.sh $(abspath $<)
 
 tidy: ## go mod tidy
 	$(GO) mod tidy

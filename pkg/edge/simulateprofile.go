@@ -149,6 +149,7 @@ func (s *standIn) run(ctx context.Context, id string) (err error) {
 	for _, err := range plan.Disabled {
 		return err
 	}
+	s.call.Config = path
 	sr := &simulator{call: s.call, at: s.at, held: held, lines: map[string]*simulated{}}
 	return sr.run(ctx, plan)
 }
