@@ -63,7 +63,7 @@ test("who has not signed in sees the sign-in alone, and then what was asked for"
   await signIn(page, { ...admin, password: "doan mo mat khau" });
   await page.getByText("Tên hoặc mật khẩu không đúng.").waitFor();
   await browser.accessible("the sign-in");
-  await browser.picture("page-login");
+  await browser.picture("page-login", { clip: { x: 383, y: 260, width: 600, height: 360 } });
   await signIn(page, admin);
   await page.locator("h1", { hasText: "Thiết bị" }).waitFor();
   assert.equal(await page.evaluate(() => document.cookie), "", "a script can read the session");

@@ -74,6 +74,7 @@ test("comment, assign and close with a cause, on the alert's page, by the keyboa
   await page.locator(".chip", { hasText: "→ Hùng" }).waitFor();
   await page.keyboard.press("d");
   await page.getByRole("dialog").getByLabel("Nguyên nhân").selectOption("sensor_fault");
+  await browser.picture("page-close");
   await page.getByRole("dialog").getByRole("button", { name: "Đóng cảnh báo" }).click();
   await until("it is closed", async () => (await alert(a.id)).closed?.cause === "sensor_fault");
   await page.getByText("Đã đóng: Lỗi cảm biến").waitFor();
@@ -105,6 +106,7 @@ test("shelving has an end, and can be ended before", async () => {
   await page.getByRole("button", { name: "Tạm gác" }).click();
   await page.getByRole("dialog").getByLabel("Gác trong bao lâu").selectOption("30m");
   await page.getByRole("dialog").getByLabel(/Lý do/).fill("đang hiệu chuẩn");
+  await browser.picture("page-shelve");
   await page.getByRole("dialog").getByRole("button", { name: "Tạm gác" }).click();
   // It may have cleared in between; then the hub says so, and nothing is shelved.
   await until("it is shelved, or the page says why not", async () => (await alert(a.id)).shelved_until || (await page.locator(".toast.bad").count()) > 0);

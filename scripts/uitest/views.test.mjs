@@ -53,6 +53,7 @@ test("devices say what is wrong and what to do", async () => {
   const first = await card.textContent();
   assert.match(first, /^[\d.,]+ µg\/m³$/);
   await until("the value changes by itself", async () => (await card.textContent()) !== first);
+  await browser.picture("page-device", { clip: { x: 0, y: 0, width: 1366, height: 500 } });
   await page.goto(`${line.url}/#/edge/lang-biang-01`);
   await page.getByText("Đang kết nối").first().waitFor();
   await browser.accessible("an edge");
@@ -136,6 +137,10 @@ test("when an edge did not look is shaded, on its page and beside the readings",
   const before = await seen();
   await line.edge.stop("SIGKILL");
   const killed = Date.now();
+  const away = await browser.open("#/fleet?kind=edges");
+  await away.locator(".devrow.bad", { hasText: "Mất kết nối" }).waitFor();
+  await browser.picture("page-edge-away", { clip: { x: 0, y: 0, width: 1366, height: 240 } });
+  await browser.close();
   await until("it is long enough to be shown to people: 10 s", () => Date.now() - killed > 11_000);
   line.startEdge();
   const blind = (await until("the hub knows that nobody looked", async () => {

@@ -67,7 +67,7 @@ export function Plot({ lines: given, from, to, limits = [], shades = [], height 
           const span = Math.max(high - low, Math.abs(high) * 0.01, 1e-9);
           // A limit far from the readings would press them flat: it stays outside.
           for (const l of limits) if (l.unit === u && l.value < high + 2.5 * span && l.value > low - 2.5 * span) { low = Math.min(low, l.value); high = Math.max(high, l.value); }
-          const pad = Math.max((high - low) * 0.08, 1e-9);
+          const pad = high > low ? (high - low) * 0.08 : Math.max(Math.abs(high) * 0.05, 0.05); // what never moves has an axis that can be read
           return [low >= 0 && low - pad < 0 ? 0 : low - pad, high + pad];
         },
       };

@@ -181,7 +181,7 @@ export function DeviceView() {
   const shown = list?.filter((s) => s.quantity !== "device_up") ?? [];
   return (
     <>
-      <h1>{d.id} <Chip kind={bad ? "down" : d.up ? "up" : ""}>{d.up === null ? t("unknown") : d.up ? t("up") : t("down")}</Chip></h1>
+      <h1 class="verbatim">{d.id} <Chip kind={bad ? "down" : d.up ? "up" : ""}>{d.up === null ? t("unknown") : d.up ? t("up") : t("down")}</Chip></h1>
       {bad && <div class="note bad" role="status"><p><strong>{bad.what}</strong><br />{bad.todo}</p></div>}
       <div class="cols">
         <div class="stack">
