@@ -12,6 +12,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"testing"
 	"time"
@@ -44,31 +45,11 @@ func BenchmarkQueryBeside(b *testing.B) {
 		{"24h mean of 5m of a series", `avg_over_time(air_temperature{point="7"}[5m])`, "300"},
 		{"24h max of 20 series at 5m", `max by (site) (max_over_time(air_temperature[5m]))`, "300"},
 	}
-	own := func(b *testing.B, plain bool) string {
-		s := mustOpen(b, b.TempDir(), func(o *Options) { o.SegmentSize = 0; o.Now = nil; o.Plain = plain })
-		app := s.Appender()
-		for _, lset := range series {
-			var ref uint64
-			for i := range n {
-				var err error
-				ref, err = app.Append(ref, lset, at(i), values[i%len(values)])
-				check(b, err)
-			}
-			check(b, app.Commit())
-		}
-		check(b, s.db.Compact(context.Background()))
-		handler, err := promapi.New(promapi.Options{Queryable: s.Queryable()})
-		check(b, err)
-		server := httptest.NewServer(handler)
-		b.Cleanup(server.Close)
-		return server.URL
-	}
 	for _, o := range []struct {
 		name  string
 		start func(b *testing.B) string
 	}{
-		{"langbiang", func(b *testing.B) string { return own(b, false) }},
-		{"langbiang with plain blocks", func(b *testing.B) string { return own(b, true) }},
+		{"langbiang", func(b *testing.B) string { return startOwn(b, series, at, values, n, false) }},
 		{"prometheus", func(b *testing.B) string { return startPrometheus(b, series, at, values, n) }},
 		{"victoria-metrics", func(b *testing.B) string { return startVictoria(b, series, at, values, n) }},
 	} {
@@ -91,6 +72,70 @@ func BenchmarkQueryBeside(b *testing.B) {
 					b.ReportMetric(float64(points), "points")
 				})
 			}
+		})
+	}
+}
+
+// startOwn serves a store of packed blocks, or of plain ones.
+func startOwn(b *testing.B, series []telemetry.Labels, at func(int) int64, values []float64, n int, plain bool) string {
+	s := mustOpen(b, b.TempDir(), func(o *Options) { o.SegmentSize = 0; o.Now = nil; o.Plain = plain })
+	app := s.Appender()
+	for _, lset := range series {
+		var ref uint64
+		for i := range n {
+			var err error
+			ref, err = app.Append(ref, lset, at(i), values[i%len(values)])
+			check(b, err)
+		}
+		check(b, app.Commit())
+	}
+	check(b, s.db.Compact(context.Background()))
+	handler, err := promapi.New(promapi.Options{Queryable: s.Queryable()})
+	check(b, err)
+	server := httptest.NewServer(handler)
+	b.Cleanup(server.Close)
+	return server.URL
+}
+
+// BenchmarkQueryBlocks asks the same query of packed blocks and of plain ones in turns,
+// 15 times each, and reports the medians; b.N is ignored. So whatever else the machine
+// does falls on both.
+func BenchmarkQueryBlocks(b *testing.B) {
+	const n, count, turns = 24 * 3600, 20, 15
+	end := time.Now().Truncate(time.Hour).Add(-30 * time.Minute).UnixMilli()
+	at := func(i int) int64 { return end - int64(n-1-i)*1000 }
+	var series []telemetry.Labels
+	for i := range count {
+		series = append(series, tsdbtest.Labels("air_temperature", strconv.Itoa(i)))
+	}
+	addresses := []string{startOwn(b, series, at, readings(), n, false), startOwn(b, series, at, readings(), n, true)}
+	for _, q := range []struct {
+		name, expr, step string
+		from, to         int64
+	}{
+		{"24h of a series at 1m", `air_temperature{point="7"}`, "60", at(0), end},
+		{"24h max of 20 series at 5m", `max by (site) (max_over_time(air_temperature[5m]))`, "300", at(0), end},
+		{"an hour of 20 series at 15s", `air_temperature`, "15", end - 12*hour, end - 11*hour},
+		{"20 series at a time", `air_temperature`, "15", end - 12*hour, end - 12*hour},
+	} {
+		b.Run(q.name, func(b *testing.B) {
+			took := [2][]time.Duration{}
+			for range turns {
+				for i, address := range addresses {
+					ask := address + "/api/v1/query_range?" + url.Values{
+						"query": {q.expr}, "step": {q.step}, "start": {seconds(q.from)}, "end": {seconds(q.to)},
+					}.Encode()
+					began := time.Now()
+					pointsOf(b, ask)
+					took[i] = append(took[i], time.Since(began))
+				}
+			}
+			for i, name := range []string{"packed-ms", "plain-ms"} {
+				slices.Sort(took[i])
+				b.ReportMetric(float64(took[i][turns/2].Microseconds())/1000, name)
+			}
+			b.ReportMetric(float64(took[0][turns/2])/float64(took[1][turns/2]), "packed/plain")
+			b.ReportMetric(0, "ns/op")
 		})
 	}
 }
