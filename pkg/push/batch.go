@@ -75,7 +75,7 @@ func (b *batch) refuse(p Problem) {
 func (b *batch) when(t int64) string {
 	switch {
 	case t > b.newest:
-		return fmt.Sprintf("its time %s is %v ahead of the hub's clock; at most %v is taken", stamp(t), span(t-b.now), b.maxAhead)
+		return fmt.Sprintf("its time %s is %s ahead of the hub's clock; at most %v is taken", stamp(t), span(t-b.now), b.maxAhead)
 	case t < b.oldest:
 		return fmt.Sprintf("its time %s is more than %.3g days ago, too long for the store (is the precision right?)", stamp(t), b.maxAge.Hours()/24)
 	}
@@ -89,9 +89,11 @@ func stamp(ms int64) string {
 	return time.UnixMilli(ms).UTC().Format(time.RFC3339)
 }
 
-func span(ms int64) time.Duration {
-	const most = int64(1<<63-1) / int64(time.Millisecond)
-	return (time.Duration(min(ms, most)) * time.Millisecond).Round(time.Second)
+func span(ms int64) string {
+	if days := ms / 86_400_000; days > 2 {
+		return fmt.Sprintf("%d days", days)
+	}
+	return (time.Duration(ms) * time.Millisecond).Round(time.Second).String()
 }
 
 // full reports whether the request holds more rows than one may.
