@@ -22,6 +22,7 @@ type Config struct {
 	Buffer      BufferConfig             `yaml:"buffer" doc:"the log on this gateway"`
 	Clock       ClockConfig              `yaml:"clock" doc:"when the gateway's clock is believed"`
 	HTTP        HTTPConfig               `yaml:"http" doc:"local metrics and health"`
+	MemoryLimit strictyaml.Size          `yaml:"memory_limit" doc:"how much memory Go may hold before it collects garbage at any price; 0: four fifths of what the control group allows. GOMEMLIMIT of the environment goes before" default:"0"`
 	Log         LogConfig                `yaml:"log" doc:"what is written to standard error"`
 	Profiles    []string                 `yaml:"profiles" doc:"folders with profiles of your own, laid out VENDOR/MODEL.yaml; they override the built-in ones"`
 	Filters     map[string]filter.Config `yaml:"filters" doc:"how the readings of a quantity are thinned out before they are logged; a device's filter: goes before it" example:"{air_temperature: {deadband: 0.1, silence: 4m}}"`

@@ -42,7 +42,7 @@ func Main(ctx context.Context, version string, args []string, stdout, stderr io.
 
 func run(ctx context.Context, c settings.Call, plan *Plan) error {
 	logger := settings.NewLogger(c.Stderr, plan.Config.Log.Level, plan.Config.Log.Format)
-	settings.LimitMemory(logger)
+	settings.LimitMemory(int64(plan.Config.MemoryLimit), logger)
 	for _, w := range plan.Warnings {
 		logger.Warn("configuration", "warning", w.Error())
 	}

@@ -296,6 +296,13 @@ func statusCommand() settings.Command[*Plan] {
 	}
 }
 
+func memoryLine(a *agentStatus) string {
+	if a.Memory.Limit == 0 {
+		return doctor.Size(a.Memory.Held) + ", no limit"
+	}
+	return doctor.Size(a.Memory.Held) + " of " + doctor.Size(a.Memory.Limit)
+}
+
 // printStatus prints the status for one screen.
 func printStatus(w io.Writer, s *status, now time.Time) error {
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
@@ -310,6 +317,7 @@ func printStatus(w io.Writer, s *status, now time.Time) error {
 		clock = "trusted"
 	}
 	line("clock\t%s, %s", a.Clock.Now.Format(time.RFC3339), clock)
+	line("memory\t%s", memoryLine(a))
 	line("hub\t%s", hubLine(a, now))
 	line("log\t%s", logLine(a, s.now()))
 	if f := a.Fleet; f != nil && (f.Owner != wire.OwnerGateway || f.Fault != "") {

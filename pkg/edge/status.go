@@ -7,6 +7,7 @@ import (
 	"github.com/langbiang/langbiang/pkg/driver"
 	"github.com/langbiang/langbiang/pkg/driver/modbus"
 	"github.com/langbiang/langbiang/pkg/driver/mqtt"
+	"github.com/langbiang/langbiang/pkg/internal/settings"
 	"github.com/langbiang/langbiang/pkg/telemetry"
 	"github.com/langbiang/langbiang/pkg/wire"
 )
@@ -36,7 +37,11 @@ type agentStatus struct {
 	Version string    `json:"version"`
 	Epoch   string    `json:"epoch"`
 	Started time.Time `json:"started"`
-	Clock   struct {
+	Memory  struct {
+		Held  int64 `json:"held"`  // by Go, bytes
+		Limit int64 `json:"limit"` // soft; 0: none
+	} `json:"memory"`
+	Clock struct {
 		Now     time.Time `json:"now"`
 		Trusted bool      `json:"trusted"`
 		Era     uint32    `json:"era"`
@@ -201,6 +206,7 @@ func (a *Agent) status(only string) status {
 	s := status{Edge: a.plan.Config.Edge.ID, Simulated: a.plan.Simulated, Agent: &agentStatus{Version: a.version, Epoch: a.recorder.Epoch.String(), Started: a.started}}
 	t := a.clock.Now()
 	s.Agent.Clock.Now, s.Agent.Clock.Trusted, s.Agent.Clock.Era = time.UnixMilli(t.Ms), t.Trusted, t.Era
+	s.Agent.Memory.Held, s.Agent.Memory.Limit = settings.Memory()
 	up, hub := a.uplink.Status(), &s.Agent.Hub
 	hub.URL, hub.Connected, hub.Since, hub.Reason = a.plan.Config.Hub.URL, up.Connected, up.Since, up.Reason
 	if up.Refusal != wire.StatusOK {

@@ -10,23 +10,24 @@ import (
 
 // Config is hub.yaml. Paths in it are relative to the folder of the file.
 type Config struct {
-	DataDir   string          `yaml:"data_dir" doc:"folder of the store, the ledger and the bus" default:"./data/hub"`
-	Address   string          `yaml:"address" doc:"name or address by which gateways and browsers reach this machine; when not said, what was said at the setup, or a guess" example:"hub.lamdong.example"`
-	HTTP      HTTPConfig      `yaml:"http" doc:"API, page and metrics"`
-	MQTT      MQTTConfig      `yaml:"mqtt" doc:"where edges connect"`
-	Store     StoreConfig     `yaml:"store" doc:"time series"`
-	Clock     ClockConfig     `yaml:"clock" doc:"the hub's own clock"`
-	Ingest    IngestConfig    `yaml:"ingest" doc:"how frames become durable"`
-	Push      PushConfig      `yaml:"push" doc:"what is taken over HTTP"`
-	Derived   DerivedConfig   `yaml:"derived" doc:"series that the hub computes"`
-	Log       LogConfig       `yaml:"log" doc:"what is written to standard error"`
-	Sites     string          `yaml:"sites" doc:"file that lists the sites" example:"./sites.yaml"`
-	Alerts    AlertsConfig    `yaml:"alerts" doc:"the alert log"`
-	Rules     []string        `yaml:"rules" doc:"files of rules, with globs" example:"[./rules/*.yaml]"`
-	Authority AuthorityConfig `yaml:"authority" doc:"who signs the certificates of gateways; made at the first start when nothing is said"`
-	Offline   OfflineConfig   `yaml:"offline" doc:"when an edge that is not heard raises edge_offline"`
-	Deliver   deliver.Config  `yaml:"deliver" doc:"where alerts are carried to"`
-	Page      PageConfig      `yaml:"page" doc:"what operators see"`
+	DataDir     string          `yaml:"data_dir" doc:"folder of the store, the ledger and the bus" default:"./data/hub"`
+	Address     string          `yaml:"address" doc:"name or address by which gateways and browsers reach this machine; when not said, what was said at the setup, or a guess" example:"hub.lamdong.example"`
+	HTTP        HTTPConfig      `yaml:"http" doc:"API, page and metrics"`
+	MQTT        MQTTConfig      `yaml:"mqtt" doc:"where edges connect"`
+	Store       StoreConfig     `yaml:"store" doc:"time series"`
+	Clock       ClockConfig     `yaml:"clock" doc:"the hub's own clock"`
+	Ingest      IngestConfig    `yaml:"ingest" doc:"how frames become durable"`
+	Push        PushConfig      `yaml:"push" doc:"what is taken over HTTP"`
+	Derived     DerivedConfig   `yaml:"derived" doc:"series that the hub computes"`
+	MemoryLimit strictyaml.Size `yaml:"memory_limit" doc:"how much memory Go may hold before it collects garbage at any price; 0: four fifths of what the control group allows. GOMEMLIMIT of the environment goes before" default:"0"`
+	Log         LogConfig       `yaml:"log" doc:"what is written to standard error"`
+	Sites       string          `yaml:"sites" doc:"file that lists the sites" example:"./sites.yaml"`
+	Alerts      AlertsConfig    `yaml:"alerts" doc:"the alert log"`
+	Rules       []string        `yaml:"rules" doc:"files of rules, with globs" example:"[./rules/*.yaml]"`
+	Authority   AuthorityConfig `yaml:"authority" doc:"who signs the certificates of gateways; made at the first start when nothing is said"`
+	Offline     OfflineConfig   `yaml:"offline" doc:"when an edge that is not heard raises edge_offline"`
+	Deliver     deliver.Config  `yaml:"deliver" doc:"where alerts are carried to"`
+	Page        PageConfig      `yaml:"page" doc:"what operators see"`
 }
 
 // HTTPConfig is the listener of API and page.

@@ -8,6 +8,8 @@ import (
 	"path"
 	"path/filepath"
 	"runtime/debug"
+	"runtime/metrics"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -18,9 +20,14 @@ const memoryShare = 0.8
 
 // LimitMemory lets the collector work harder before the process reaches the memory
 // limit of its control group (MemoryMax= of a unit, the limit of a container), instead
-// of being killed there. GOMEMLIMIT in the environment goes before.
-func LimitMemory(logger *slog.Logger) {
+// of being killed there. GOMEMLIMIT in the environment goes before, and then configured,
+// the memory_limit of the configuration in bytes, unless it is 0.
+func LimitMemory(configured int64, logger *slog.Logger) {
 	if os.Getenv("GOMEMLIMIT") != "" {
+		return
+	}
+	if configured > 0 {
+		debug.SetMemoryLimit(configured)
 		return
 	}
 	limit := cgroupLimit("/proc/self/cgroup", "/sys/fs/cgroup")
@@ -32,8 +39,19 @@ func LimitMemory(logger *slog.Logger) {
 	logger.Debug("memory limited", "group", limit, "go", share)
 }
 
-// cgroupLimit is the smallest memory.max on the way from the process's own group (of
-// version 2) to the top; MaxInt64 when there is none.
+// Memory is what Go holds of the machine's memory, and its soft limit, in bytes; limit
+// is 0 when there is none.
+func Memory() (held, limit int64) {
+	s := []metrics.Sample{{Name: "/memory/classes/total:bytes"}, {Name: "/memory/classes/heap/released:bytes"}}
+	metrics.Read(s)
+	if limit = debug.SetMemoryLimit(-1); limit == math.MaxInt64 {
+		limit = 0
+	}
+	return int64(s[0].Value.Uint64() - s[1].Value.Uint64()), limit
+}
+
+// cgroupLimit is the smallest limit on the way from the process's own group to the top,
+// of either version of control groups; MaxInt64 when there is none.
 func cgroupLimit(self, root string) int64 {
 	limit := int64(math.MaxInt64)
 	f, err := os.Open(self)
@@ -42,12 +60,16 @@ func cgroupLimit(self, root string) int64 {
 	}
 	defer func() { _ = f.Close() }()
 	for lines := bufio.NewScanner(f); lines.Scan(); {
-		group, ok := strings.CutPrefix(lines.Text(), "0::")
-		if !ok {
+		group, file := "", ""
+		if of := strings.SplitN(lines.Text(), ":", 3); len(of) == 3 && of[1] == "" {
+			group, file = of[2], "memory.max"
+		} else if len(of) == 3 && slices.Contains(strings.Split(of[1], ","), "memory") {
+			group, file = "/memory"+path.Clean("/"+of[2]), "memory.limit_in_bytes" // version 1
+		} else {
 			continue
 		}
 		for group = path.Clean("/" + group); ; group = path.Dir(group) {
-			if data, err := os.ReadFile(filepath.Join(root, group, "memory.max")); err == nil {
+			if data, err := os.ReadFile(filepath.Join(root, group, file)); err == nil {
 				if n, err := strconv.ParseInt(strings.TrimSpace(string(data)), 10, 64); err == nil && n > 0 {
 					limit = min(limit, n)
 				}
