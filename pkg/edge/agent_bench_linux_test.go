@@ -26,16 +26,8 @@ import (
 func BenchmarkAgentOfAHundredDevices(b *testing.B) {
 	const span = 20 * time.Second
 	dir := b.TempDir()
-	program := filepath.Join(dir, "langbiang-edge")
-	build := exec.Command("go", "build", "-trimpath", "-tags", "nethttpomithttp2", "-ldflags", "-s -w", "-o", program, "../../cmd/edge")
-	build.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if out, err := build.CombinedOutput(); err != nil {
-		b.Fatalf("%v: %s", err, out)
-	}
+	program := builtAgent(b, dir)
 	field := &drivertest.Field{}
-	for unit := 1; unit <= 100; unit++ {
-		field.Holding(unit, 0, make([]uint16, 10)...)
-	}
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		b.Fatal(err)
@@ -43,18 +35,7 @@ func BenchmarkAgentOfAHundredDevices(b *testing.B) {
 	metrics := ln.Addr().String()
 	_ = ln.Close()
 	address := field.ServeTCP(b).Address
-	var yaml strings.Builder
-	fmt.Fprintf(&yaml, "edge: {id: bench}\ndata_dir: ./data\nhub: {url: mqtt://127.0.0.1:1}\nclock: {trust: always}\nlog: {level: error}\nhttp: {listen: %q}\nconnections:\n  - {id: c, modbus: {address: %q}}\ndevices:\n", metrics, address)
-	for unit := 1; unit <= 100; unit++ {
-		fmt.Fprintf(&yaml, "  - id: d%d\n    connection: c\n    unit: %d\n    interval: 1s\n    points:\n", unit, unit)
-		for p := range 10 {
-			fmt.Fprintf(&yaml, "      - {id: p%d, quantity: air_temperature, holding: %d}\n", p, p)
-		}
-	}
-	config := filepath.Join(dir, "edge.yaml")
-	if err := os.WriteFile(config, []byte(yaml.String()), 0o600); err != nil {
-		b.Fatal(err)
-	}
+	config := hundredDevices(b, dir, field, fmt.Sprintf("http: {listen: %q}\nconnections:\n  - {id: c, modbus: {address: %q}}\n", metrics, address))
 	var stderr bytes.Buffer
 	agent := exec.Command(program, "run", "--config", config)
 	agent.Stderr = &stderr
@@ -87,6 +68,41 @@ func BenchmarkAgentOfAHundredDevices(b *testing.B) {
 	if stderr.Len() > 0 {
 		b.Log(stderr.String())
 	}
+}
+
+// builtAgent builds the program as the Makefile does.
+func builtAgent(b *testing.B, dir string) string {
+	b.Helper()
+	program := filepath.Join(dir, "langbiang-edge")
+	build := exec.Command("go", "build", "-trimpath", "-tags", "nethttpomithttp2", "-ldflags", "-s -w", "-o", program, "../../cmd/edge")
+	build.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := build.CombinedOutput(); err != nil {
+		b.Fatalf("%v: %s", err, out)
+	}
+	return program
+}
+
+// hundredDevices writes edge.yaml of 100 devices on connection c, and gives the field
+// what they hold. more stands before the devices, and goes on with them.
+func hundredDevices(b *testing.B, dir string, field *drivertest.Field, before string, more ...string) (config string) {
+	b.Helper()
+	var yaml strings.Builder
+	yaml.WriteString("edge: {id: bench}\ndata_dir: ./data\nhub: {url: mqtt://127.0.0.1:1}\nclock: {trust: always}\nlog: {level: error}\n" + before + "devices:\n")
+	for unit := 1; unit <= 100; unit++ {
+		field.Holding(unit, 0, make([]uint16, 10)...)
+		fmt.Fprintf(&yaml, "  - id: d%d\n    connection: c\n    unit: %d\n    interval: 1s\n    points:\n", unit, unit)
+		for p := range 10 {
+			fmt.Fprintf(&yaml, "      - {id: p%d, quantity: air_temperature, holding: %d}\n", p, p)
+		}
+	}
+	for _, s := range more {
+		yaml.WriteString(s)
+	}
+	config = filepath.Join(dir, "edge.yaml")
+	if err := os.WriteFile(config, []byte(yaml.String()), 0o600); err != nil {
+		b.Fatal(err)
+	}
+	return config
 }
 
 // bare is the processor time, in percent of a core, of a program that asks 100

@@ -15,12 +15,12 @@ import (
 
 // testBroker is a broker that devices publish to.
 type testBroker struct {
-	t      *testing.T
+	t      testing.TB
 	server *broker.Server
 	url    string
 }
 
-func serveBroker(t *testing.T) *testBroker {
+func serveBroker(t testing.TB) *testBroker {
 	t.Helper()
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
