@@ -40,6 +40,9 @@ type Options struct {
 	Logger *slog.Logger
 }
 
+// maxRemembered bounds the series whose newest state is held in memory.
+const maxRemembered = 100_000
+
 // Log is an open log of texts.
 type Log struct {
 	o  Options
@@ -234,6 +237,9 @@ func (l *Log) Append(lset []telemetry.Label, t int64, text string, q telemetry.Q
 		e.lset = append(e.lset, telemetry.Label{Name: string([]byte(x.Name)), Value: string([]byte(x.Value))})
 	}
 	l.pending = append(l.pending, e)
+	if !known && len(l.last) >= maxRemembered {
+		clear(l.last) // a state that goes on is written once more
+	}
 	if !known || t >= last.t {
 		e.lset = nil
 		l.last[e.key] = e
