@@ -15,9 +15,21 @@ import (
 )
 
 // openDeliveries makes what carries the alert log elsewhere.
-func (h *Hub) openDeliveries() (err error) {
-	h.deliveries, err = deliver.Open(h.plan.Config.Deliver, deliver.Parts{
-		Log: deliverLog{alertsPart{h.ledger}}, Book: h.ledger, Site: h.deliverSite, Logger: h.logger, Metrics: h.metrics,
+func (h *Hub) openDeliveries() error {
+	first, err := deliver.Open(h.plan.Config.Deliver, h.deliverParts())
+	if err != nil {
+		return err
+	}
+	h.delivered = h.plan.Config.Deliver
+	h.deliveries.flush = h.ledger.Flush
+	h.deliveries.next = make(chan *deliver.Deliveries)
+	h.deliveries.now.Store(first)
+	return h.metrics.Register(deliver.NewCollector(h.deliveries.all))
+}
+
+func (h *Hub) deliverParts() deliver.Parts {
+	return deliver.Parts{
+		Log: deliverLog{alertsPart{h.ledger}}, Book: h.ledger, Site: h.deliverSite, Logger: h.logger,
 		Bus: func() (addr, user, password string, secure *tls.Config, err error) {
 			addr, user, password = h.bus.Speaker()
 			if h.plan.mqttTLS() {
@@ -25,8 +37,7 @@ func (h *Hub) openDeliveries() (err error) {
 			}
 			return addr, user, password, secure, err
 		},
-	})
-	return err
+	}
 }
 
 func (h *Hub) site(id string) *Site {
@@ -66,16 +77,16 @@ func (l deliverLog) ActiveAlerts() ([]alert.Alert, error) {
 
 // deliveriesPart shows deliveries to the API, and notes what people do to them.
 type deliveriesPart struct {
-	d *deliver.Deliveries
+	d *carriers
 	l *ledger.Ledger
 }
 
 // Deliveries implements [api.Deliveries].
-func (p deliveriesPart) Deliveries() []feed.Delivery { return p.d.Deliveries() }
+func (p deliveriesPart) Deliveries() []feed.Delivery { return p.d.all() }
 
 // Probe implements [api.Deliveries].
 func (p deliveriesPart) Probe(ctx context.Context, name, who string) (string, error) {
-	return p.d.Probe(ctx, name, who)
+	return p.d.now.Load().Probe(ctx, name, who)
 }
 
 // DeadLetters implements [api.Deliveries].
@@ -90,7 +101,7 @@ func (p deliveriesPart) Receipts(match func(*feed.Receipt) bool, before uint64, 
 
 // Skip implements [api.Deliveries].
 func (p deliveriesPart) Skip(ctx context.Context, name string, sequence uint64, who, why string) error {
-	if err := p.d.Skip(ctx, name, sequence, who, why); err != nil {
+	if err := p.d.now.Load().Skip(ctx, name, sequence, who, why); err != nil {
 		return err
 	}
 	return p.l.RecordEvent(ledger.Event{
@@ -100,7 +111,7 @@ func (p deliveriesPart) Skip(ctx context.Context, name string, sequence uint64, 
 
 // Retry implements [api.Deliveries].
 func (p deliveriesPart) Retry(ctx context.Context, name, who string) error {
-	if err := p.d.Retry(ctx, name, who); err != nil {
+	if err := p.d.now.Load().Retry(ctx, name, who); err != nil {
 		return err
 	}
 	return p.l.RecordEvent(ledger.Event{Kind: "delivery_retried", Text: fmt.Sprintf("%s let the target %s try again at once", who, name), Detail: map[string]string{"target": name, "who": who}})

@@ -63,7 +63,8 @@ type Hub struct {
 	configs    *fleet.Fleet
 	access     *access
 	backedUp   backedUp
-	deliveries *deliver.Deliveries
+	deliveries carriers
+	delivered  deliver.Config // what deliveries were made of; of the goroutine that reloads
 	listener   net.Listener
 	server     *http.Server
 	control    net.Listener  // for commands on this machine; nil: it could not be made
@@ -217,7 +218,7 @@ func (h *Hub) serve(version string) error {
 	var handler http.Handler = api.New(api.Config{
 		Identify: identify, Audit: h.access.audit, Accounts: accounts{h.access}, Enrolment: enrolment{h.access},
 		Alerts: alertsPart{h.ledger}, Acts: h.ledger, Rules: ruleAdmin{h}, Fleet: &fleetPart{hub: h}, SiteGroups: h.siteGroups, Edges: &fleetPart{hub: h}, Asking: asking{h}, Configs: edgeConfigs{h}, Store: storeView{h}, Backups: &backups{hub: h, version: version, busy: make(chan struct{}, 1)},
-		Deliveries: deliveriesPart{h.deliveries, h.ledger}, CAP: h.capPart(), Source: h.plan.Config.Deliver.PublicURL, Ready: h.Ready,
+		Deliveries: deliveriesPart{&h.deliveries, h.ledger}, CAP: h.capPart(), Source: h.plan.Config.Deliver.PublicURL, Ready: h.Ready,
 		Export:     h.confined(export.New(export.Options{Queryable: promapi.Confine(promapi.GiveWay(h.store.Queryable())), Logger: h.logger})),
 		Push:       pushed,
 		Prometheus: h.confined(queries),

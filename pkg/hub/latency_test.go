@@ -25,6 +25,11 @@ import (
 // runHub opens and runs a hub on files in a folder of its own, until the test ends.
 func runHub(tb testing.TB, files map[string]string) *Hub {
 	tb.Helper()
+	return runLoggingHub(tb, files, slog.New(slog.DiscardHandler))
+}
+
+func runLoggingHub(tb testing.TB, files map[string]string, logger *slog.Logger) *Hub {
+	tb.Helper()
 	dir := tb.TempDir()
 	files["hub.yaml"] += fmt.Sprintf("\nclock: {require_sync: false}\nhttp: {listen: %q, auth: off}\nmqtt: {listen: %q}\n", testutil.FreeAddress(tb), testutil.FreeAddress(tb))
 	for name, text := range files {
@@ -36,7 +41,7 @@ func runHub(tb testing.TB, files map[string]string) *Hub {
 	if err != nil {
 		tb.Fatal(err)
 	}
-	h, err := Open(plan, "test", slog.New(slog.DiscardHandler))
+	h, err := Open(plan, "test", logger)
 	if err != nil {
 		tb.Fatal(err)
 	}

@@ -27,7 +27,9 @@ type Plan struct {
 	Outlines   []byte         // of the map: the file page.outlines
 	Warnings   strictyaml.Errors
 
-	doc *strictyaml.Document // hub.yaml, for the places of faults
+	doc       *strictyaml.Document // hub.yaml, for the places of faults
+	fileSites []Site               // Sites without those of the setup
+	reload    func() (*Plan, error)
 }
 
 var sitePattern = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$`)
@@ -70,6 +72,8 @@ func Load(path string, override func(*Config) error) (*Plan, error) {
 	c := &checker{doc: doc, errs: errs}
 	c.settings(&cfg, plan.Quantities)
 	plan.Sites = c.sites(&cfg)
+	plan.fileSites = plan.Sites
+	plan.reload = func() (*Plan, error) { return Load(path, override) }
 	c.push(plan)
 	plan.Outlines = c.page(&cfg.Page)
 	if plan.Rules, plan.Set, err = c.rules(plan); err != nil {

@@ -76,7 +76,7 @@ func runOnce(ctx context.Context, plan *Plan, version string, logger *slog.Logge
 		for {
 			select {
 			case <-hup:
-				_, _ = h.reloadRules() // it logs what came of it
+				h.reload()
 			case <-done:
 				return
 			}

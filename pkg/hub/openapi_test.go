@@ -128,7 +128,7 @@ func TestWhatTheHubAnswersIsAsDescribed(t *testing.T) {
 	d := describe(t, "http://"+h.Addr())
 	testutil.Eventually(t, time.Minute, "the webhook is held and a receipt is there", func() bool {
 		receipts, err := h.ledger.Receipts(nil, 0, 10)
-		return err == nil && len(receipts) > 0 && h.deliveries.Deliveries()[0].State == feed.Held
+		return err == nil && len(receipts) > 0 && h.deliveries.all()[0].State == feed.Held
 	})
 	get := func(pattern, query string) []byte {
 		t.Helper()
@@ -163,10 +163,10 @@ func TestWhatTheHubAnswersIsAsDescribed(t *testing.T) {
 			t.Errorf("%s: %s", p, b)
 		}
 	}
-	held := h.deliveries.Deliveries()[0]
+	held := h.deliveries.all()[0]
 	d.check(http.MethodPost, "/api/v1/deliveries/{name}/retry", "/api/v1/deliveries/ioc/retry", `{"who":"Lan"}`)
 	d.check(http.MethodPost, "/api/v1/deliveries/{name}/test", "/api/v1/deliveries/ioc/test", `{"who":"Lan"}`)
-	testutil.Eventually(t, time.Minute, "it is held again", func() bool { return h.deliveries.Deliveries()[0].State == feed.Held })
+	testutil.Eventually(t, time.Minute, "it is held again", func() bool { return h.deliveries.all()[0].State == feed.Held })
 	d.check(http.MethodPost, "/api/v1/deliveries/{name}/skip", "/api/v1/deliveries/ioc/skip", fmt.Sprintf(`{"who":"Lan","sequence":%d}`, held.Held.Sequence))
 	get("/api/v1/deliveries/dead", "")
 	d.check(http.MethodPost, "/api/v1/rules/{id}/test", "/api/v1/rules/level/test", `{"series":"e1/gauge/level","who":"Lan"}`)

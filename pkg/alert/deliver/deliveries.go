@@ -8,8 +8,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/prometheus/client_golang/prometheus"
-
 	"github.com/langbiang/langbiang/pkg/alert"
 	"github.com/langbiang/langbiang/pkg/alert/feed"
 	"github.com/langbiang/langbiang/pkg/telemetry"
@@ -55,10 +53,9 @@ type Parts struct {
 	Site func(id string) (Site, bool)
 	// Bus returns where the hub's own bus is and who may publish alerts there; secure
 	// is nil for plain text.
-	Bus     func() (addr, user, password string, secure *tls.Config, err error)
-	Now     func() time.Time // the hub's clock; time.Now when nil
-	Logger  *slog.Logger
-	Metrics prometheus.Registerer // may be nil
+	Bus    func() (addr, user, password string, secure *tls.Config, err error)
+	Now    func() time.Time // the hub's clock; time.Now when nil
+	Logger *slog.Logger
 
 	least time.Duration // the first pause after a failure; leastPause when zero
 }
@@ -123,9 +120,6 @@ func Open(cfg Config, parts Parts) (*Deliveries, error) {
 	}
 	if h := d.people.heartbeat; h != nil {
 		add(heartbeatName, "heartbeat", h.describe(), feed.Choice{Rule: []string{"\x00"}}, 0, "", h)
-	}
-	if parts.Metrics != nil {
-		parts.Metrics.MustRegister(newCollector(d))
 	}
 	return d, nil
 }

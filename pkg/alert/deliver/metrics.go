@@ -8,16 +8,18 @@ import (
 
 // collector shows the targets when it is asked.
 type collector struct {
-	d                                                      *Deliveries
+	all                                                    func() []feed.Delivery
 	lag, seconds, held, delivered, failures, skipped, last *prometheus.Desc
 }
 
-func newCollector(d *Deliveries) *collector {
+// NewCollector exports how it stands with the targets that all returns, which is
+// [Deliveries.Deliveries] of those in force.
+func NewCollector(all func() []feed.Delivery) prometheus.Collector {
 	desc := func(name, help string) *prometheus.Desc {
 		return prometheus.NewDesc("langbiang_hub_delivery_"+name, help, []string{"target", "kind"}, nil)
 	}
 	return &collector{
-		d:         d,
+		all:       all,
 		lag:       desc("lag_entries", "Entries of the alert log that the target is behind."),
 		seconds:   desc("lag_seconds", "Age of the oldest entry that the target waits for; 0 when it has all."),
 		held:      desc("held", "1 while the target refuses an entry and nothing overtakes it, else 0."),
@@ -37,7 +39,7 @@ func (c *collector) Describe(ch chan<- *prometheus.Desc) {
 
 // Collect implements [prometheus.Collector].
 func (c *collector) Collect(ch chan<- prometheus.Metric) {
-	for _, s := range c.d.Deliveries() {
+	for _, s := range c.all() {
 		put := func(d *prometheus.Desc, kind prometheus.ValueType, v float64) {
 			ch <- prometheus.MustNewConstMetric(d, kind, v, s.Name, s.Kind)
 		}
