@@ -96,11 +96,10 @@ func TestAnEdgeIsAskedByWhoMayAlone(t *testing.T) {
 	an.wants(http.StatusBadRequest, "POST", path("lac-duong-01"), map[string]any{"kind": "log", "args": map[string]string{"match": strings.Repeat("x", wire.MaxArg+1)}})
 	// A page of another site cannot ask through a browser, and all of it is noted.
 	an.wants(http.StatusForbidden, "POST", path("lac-duong-01"), why, "Sec-Fetch-Site", "cross-site")
-	audit := admin.wants(http.StatusOK, "GET", "/api/v1/audit?limit=100", nil)
 	for _, want := range []string{`"target":"dam-rong-01 why device=gauge"`, `"target":"lac-duong-01 why device=gauge"`, `"who":"hoa"`, `"result":"refused: your role may not do this"`} {
-		if !strings.Contains(audit, want) {
-			t.Errorf("the audit log does not say %s:\n%s", want, audit)
-		}
+		testutil.Eventually(t, time.Minute, "the audit log says, a moment after the answer, "+want, func() bool {
+			return strings.Contains(admin.wants(http.StatusOK, "GET", "/api/v1/audit?limit=100", nil), want)
+		})
 	}
 }
 

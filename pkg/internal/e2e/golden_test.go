@@ -119,7 +119,7 @@ func (g *golden) place(t *testing.T, files map[string]string) {
 	}
 	g.hubArgs = []string{"run", "--config", filepath.Join(g.dir, "hub.yaml")}
 	g.field = start(t, "fieldsim", "--modbus-tcp", modbus, "--mqtt", broker, "--control", control, "--steady")
-	g.eventually(20*time.Second, "the field serves", func() bool { return answers(http.DefaultClient, g.control+"/state") })
+	g.eventually(time.Minute, "the field serves", func() bool { return answers(http.DefaultClient, g.control+"/state") })
 }
 
 // startAgent starts the agent with the clock as g.clock says.

@@ -81,7 +81,7 @@ func TestTheGoldenIsMade(t *testing.T) {
 	level := func(v int) {
 		t.Helper()
 		g.set(pm25Register, v)
-		g.eventually(30*time.Second, "readings of the new level arrive", func() bool {
+		g.eventually(time.Minute, "readings of the new level arrive", func() bool {
 			m := g.onTimeOf("air", "pm2_5")
 			times := sorted(mapKeys(m))
 			return len(times) > 0 && m[times[len(times)-1]] == float64(v)
@@ -109,7 +109,7 @@ func TestTheGoldenIsMade(t *testing.T) {
 	g.startHub()
 	boot(2, true)
 	g.startAgent()
-	g.eventually(30*time.Second, "readings arrive", func() bool { return len(g.onTimeOf("air", "pm2_5")) > 3 })
+	g.eventually(time.Minute, "readings arrive", func() bool { return len(g.onTimeOf("air", "pm2_5")) > 3 })
 	say("1.0.3")
 	var rows strings.Builder
 	noon := time.Now().Add(-72 * time.Hour).Truncate(time.Hour)
@@ -128,7 +128,7 @@ func TestTheGoldenIsMade(t *testing.T) {
 	say("1.0.4")
 	active := func(rule string) (a alert.Alert) {
 		t.Helper()
-		g.eventually(30*time.Second, rule+" is active", func() bool {
+		g.eventually(time.Minute, rule+" is active", func() bool {
 			var list struct{ Items []alert.Alert }
 			g.get("/api/v1/alerts?state=active&rule="+rule, &list)
 			if len(list.Items) > 0 {
@@ -164,22 +164,22 @@ func TestTheGoldenIsMade(t *testing.T) {
 	// The days before are computed at a start, and the receiver takes no more.
 	g.hub.stop()
 	g.startHub()
-	g.eventually(60*time.Second, "long history", func() bool {
+	g.eventually(time.Minute, "long history", func() bool {
 		var st struct{ Long struct{ Bytes int64 } }
 		g.get("/api/v1/store", &st)
 		return st.Long.Bytes > 0
 	})
-	g.eventually(30*time.Second, "the receiver has all", func() bool { return len(g.receiver.sequences()) == len(g.entries()) })
+	g.eventually(time.Minute, "the receiver has all", func() bool { return len(g.receiver.sequences()) == len(g.entries()) })
 	g.receiver.mu.Lock()
 	g.receiver.refuses = true
 	g.receiver.mu.Unlock()
 	level(170)
-	g.eventually(30*time.Second, "it is worse, and was not told", func() bool { return active("pm25-high").Severity == alert.Critical })
+	g.eventually(time.Minute, "it is worse, and was not told", func() bool { return active("pm25-high").Severity == alert.Critical })
 	act("pm25-high", "acknowledge", map[string]any{})
 	g.edge.stop()
 	g.edge = nil
 	_, last := g.accepted()
-	g.eventually(30*time.Second, "the hub has got everything", func() bool { return g.stands() == (place{last.Epoch.String(), last.Seq}) })
+	g.eventually(time.Minute, "the hub has got everything", func() bool { return g.stands() == (place{last.Epoch.String(), last.Seq}) })
 	run(time.Second) // checkpoints
 	g.listing = g.list(time.Now().Add(time.Second))
 	g.hub.kill()

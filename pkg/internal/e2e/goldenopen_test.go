@@ -96,7 +96,7 @@ func TestGoldenFoldersAreOpenedAndTheWorkGoesOn(t *testing.T) {
 				t.Errorf("the hub stands at %+v, stood at %+v", got, want.Position)
 			}
 			g.holds(want, "after the start")
-			g.eventually(30*time.Second, "the receiver has the rest", func() bool {
+			g.eventually(time.Minute, "the receiver has the rest", func() bool {
 				got := g.receiver.sequences()
 				return len(got) > 0 && got[len(got)-1] >= uint64(len(want.Entries))
 			})
@@ -111,7 +111,7 @@ func TestGoldenFoldersAreOpenedAndTheWorkGoesOn(t *testing.T) {
 			g.set(pm25Register, 170)
 			g.clock = clockFile{Synced: true, Boot: bootName(9), BootMS: time.Now().Add(-time.Minute).UnixMilli(), OffsetMS: time.Until(ahead).Milliseconds()}
 			g.startAgent()
-			g.eventually(60*time.Second, "the backlog is over", func() bool {
+			g.eventually(time.Minute, "the backlog is over", func() bool {
 				epoch := g.stands().Epoch
 				return epoch != want.Position.Epoch && !slices.ContainsFunc(want.Frames, func(f goldenFrame) bool { return f.Place.Epoch == epoch })
 			})
@@ -135,14 +135,14 @@ func TestGoldenFoldersAreOpenedAndTheWorkGoesOn(t *testing.T) {
 				t.Errorf("the alert that stood and was acknowledged, after the backlog: %+v", a)
 			}
 			g.set(pm25Register, 20)
-			g.eventually(30*time.Second, "it clears", func() bool { return find(alert.Active).ID == "" })
+			g.eventually(time.Minute, "it clears", func() bool { return find(alert.Active).ID == "" })
 			if a := g.alert(before.Items[i].ID); a.State != alert.Cleared || !a.Acknowledged || a.Ack.By != "Lan" {
 				t.Errorf("the alert that stood and was acknowledged, cleared: %+v", a)
 			}
 			g.edge.stop()
 			g.edge = nil
 			frames, readings := g.frames()
-			g.eventually(30*time.Second, "the hub has all", func() bool { return g.stands() == frames[len(frames)-1].Place })
+			g.eventually(time.Minute, "the hub has all", func() bool { return g.stands() == frames[len(frames)-1].Place })
 			g.stoodOnce(readings, ahead.Add(time.Hour))
 			raised := map[string]bool{}
 			for _, e := range g.entries() {
@@ -154,10 +154,10 @@ func TestGoldenFoldersAreOpenedAndTheWorkGoesOn(t *testing.T) {
 
 			// A backup of it is restored, and holds as much.
 			backup := filepath.Join(g.dir, "backup")
+			whole := g.list(ahead.Add(time.Hour)) // that it was backed up is noted afterwards
 			if out, err := g.command("backup", backup); err != nil {
 				t.Fatalf("backup: %v\n%s", err, out)
 			}
-			whole := g.list(ahead.Add(time.Hour))
 			g.hub.stop()
 			g.hub = nil
 			if err := os.Rename(filepath.Join(g.dir, "hub"), filepath.Join(g.dir, "hub-before")); err != nil {
