@@ -19,22 +19,33 @@ func TestTheExamplesInTheDocumentationAreProfiles(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	blocks := strings.Split(string(data), "```yaml\n")[1:]
-	if len(blocks) != 3 {
-		t.Fatalf("%d examples, want two profiles and their fixtures", len(blocks))
+	var modbus *profile.Profile // the newest that fixtures can be of
+	profiles, fixtures := 0, 0
+	for _, block := range strings.Split(string(data), "```yaml\n")[1:] {
+		block, _, _ = strings.Cut(block, "```")
+		says := func(key string) string {
+			_, rest, _ := strings.Cut("\n"+block, "\n"+key+": ")
+			value, _, _ := strings.Cut(rest, "\n")
+			return strings.ToLower(strings.ReplaceAll(value, " ", "-"))
+		}
+		switch {
+		case says("vendor") != "":
+			profiles++
+			p, err := profile.ParseProfile(says("vendor")+"/"+says("model"), says("model")+".yaml", []byte(block), q)
+			if err != nil {
+				t.Error(err)
+			} else if says("protocol") == "modbus" {
+				modbus = p
+			}
+		case strings.Contains("\n"+block, "\nfixtures:\n") && modbus != nil:
+			fixtures++
+			if err := profile.CheckFixtures(modbus, modbus.ID+".fixtures.yaml", []byte(block), q); err != nil {
+				t.Error(err)
+			}
+		}
 	}
-	for i := range blocks {
-		blocks[i], _, _ = strings.Cut(blocks[i], "```")
-	}
-	modbus, err := profile.ParseProfile("acme/wx-1", "wx-1.yaml", []byte(blocks[0]), q)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := profile.ParseProfile("acme/box", "box.yaml", []byte(blocks[1]), q); err != nil {
-		t.Error(err)
-	}
-	if err := profile.CheckFixtures(modbus, "wx-1.fixtures.yaml", []byte(blocks[2]), q); err != nil {
-		t.Error(err)
+	if profiles < 4 || fixtures < 2 {
+		t.Errorf("%d profiles and %d files of fixtures: some examples were not seen", profiles, fixtures)
 	}
 }
 
