@@ -50,7 +50,7 @@ func (f *fortress) answeringEdge(edge, with string) {
 		}
 	})
 	f.Cleanup(func() { cancel(); wg.Wait() })
-	if tok := c.Subscribe(wire.AskTopic(edge), 0, func(_ mqtt.Client, m mqtt.Message) { r.Ask(m.Payload()) }); !tok.WaitTimeout(30*time.Second) || tok.Error() != nil {
+	if tok := c.Subscribe(wire.AskTopic(edge), 0, func(_ mqtt.Client, m mqtt.Message) { r.Ask(m.Payload()) }); !tok.WaitTimeout(time.Minute) || tok.Error() != nil {
 		f.Fatal(tok.Error())
 	}
 	epoch := wire.Epoch{Instance: wire.Instance{1, edge[0]}, Start: 1, Random: 1}
