@@ -29,7 +29,7 @@ for arch in ${ARCHS:-amd64 arm64 armv7}; do
 		done
 	done
 	# For machines without packages: an OpenWrt router, a container.
-	tar --sort=name --owner=0 --group=0 --numeric-owner --mtime="@$SOURCE_DATE_EPOCH" -C "$DIST/bin/linux-$arch" -cf - langbiang-edge -C ../../../scripts/package edge.yaml langbiang-edge.procd 2>/dev/null | gzip -9n >"$DIST/langbiang-edge_${PACKAGE_VERSION}_linux_$arch.tar.gz"
+	tar --sort=name --owner=0 --group=0 --numeric-owner --mtime="@$SOURCE_DATE_EPOCH" -C "$DIST/bin/linux-$arch" -cf - langbiang-edge -C "$PWD/scripts/package" edge.yaml langbiang-edge.procd | gzip -9n >"$DIST/langbiang-edge_${PACKAGE_VERSION}_linux_$arch.tar.gz"
 done
 
 sh scripts/package/repository.sh "$DIST"

@@ -125,4 +125,5 @@ for d in /var/lib/langbiang-edge /var/lib/langbiang-hub /etc/langbiang/edge.yaml
 done
 if in_root getent passwd langbiang-edge >/dev/null; then fail "the user outlives a purge"; fi
 for p in edge hub; do systemd-analyze security --offline=true "scripts/package/langbiang-$p.service" 2>/dev/null | tail -1; done
+bash scripts/package/foreign.sh "$NFPM"
 echo PASS
