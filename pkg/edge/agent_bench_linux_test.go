@@ -74,7 +74,12 @@ func BenchmarkAgentOfAHundredDevices(b *testing.B) {
 func builtAgent(b *testing.B, dir string) string {
 	b.Helper()
 	program := filepath.Join(dir, "langbiang-edge")
-	build := exec.Command("go", "build", "-trimpath", "-tags", "nethttpomithttp2", "-ldflags", "-s -w", "-o", program, "../../cmd/edge")
+	flags, err := os.ReadFile("../../scripts/package/edge-flags")
+	if err != nil {
+		b.Fatal(err)
+	}
+	args := append([]string{"build", "-trimpath", "-ldflags", "-s -w", "-o", program}, strings.Fields(string(flags))...)
+	build := exec.Command("go", append(args, "../../cmd/edge")...)
 	build.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := build.CombinedOutput(); err != nil {
 		b.Fatalf("%v: %s", err, out)

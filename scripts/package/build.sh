@@ -17,12 +17,12 @@ for arch in ${ARCHS:-amd64 arm64 armv7}; do
 	goarch=$arch nfpm_arch=$arch
 	if [ "$arch" = armv7 ]; then goarch=arm nfpm_arch=arm7; fi
 	for p in edge hub; do
-		tags=
-		if [ "$p" = edge ]; then tags="-tags nethttpomithttp2"; fi
+		flags=
+		if [ "$p" = edge ]; then flags=$(cat scripts/package/edge-flags); fi
 		name=langbiang-$p
 		dir=$DIST/bin/linux-$arch
 		# shellcheck disable=SC2086
-		CGO_ENABLED=0 GOOS=linux GOARCH=$goarch GOARM=7 go build -trimpath -buildvcs=false $tags -ldflags "$LDFLAGS" -o "$dir/$name" "./cmd/$p"
+		CGO_ENABLED=0 GOOS=linux GOARCH=$goarch GOARM=7 go build -trimpath -buildvcs=false $flags -ldflags "$LDFLAGS" -o "$dir/$name" "./cmd/$p"
 		touch -d "@$SOURCE_DATE_EPOCH" "$dir/$name"
 		for kind in deb rpm; do
 			NFPM_ARCH=$nfpm_arch BINARY=$dir/$name "$NFPM" package --config "scripts/package/nfpm-$p.yaml" --packager $kind --target "$DIST/" >/dev/null
