@@ -1,6 +1,7 @@
 package history
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -70,41 +71,42 @@ func (q *querier) Select(ctx context.Context, sorted bool, hints *storage.Select
 	if width == 0 && hints.Start >= q.floor {
 		return q.Querier.Select(ctx, sorted, hints, matchers...)
 	}
-	sets, err := q.parts(ctx, c, ok, width, hints, matchers)
+	sets, left, err := q.parts(ctx, c, ok, width, hints, matchers)
 	if err != nil {
 		return storage.ErrSeriesSet(fmt.Errorf("long history: %w", err))
 	}
 	set := storage.NewMergeSeriesSet(sets, 0, storage.ChainedSeriesMerge)
-	if !ok && len(sets) > 0 {
-		return warned{set, hints.Func, q.floor}
+	if left {
+		return warned{set, cmp.Or(hints.Func, "a range of readings"), q.floor}
 	}
 	return set
 }
 
-// parts opens the parts of the time that a query needs, all with sorted series.
-func (q *querier) parts(ctx context.Context, c choice, buckets bool, width int64, hints *storage.SelectHints, matchers []*labels.Matcher) ([]storage.SeriesSet, error) {
+// parts opens the parts of the time that a query needs, all with sorted series; left
+// says that there is history of some which does not answer it.
+func (q *querier) parts(ctx context.Context, c choice, buckets bool, width int64, hints *storage.SelectHints, matchers []*labels.Matcher) (sets []storage.SeriesSet, left bool, err error) {
 	q.h.mu.RLock() // so that no set is closed before it is opened here
 	defer q.h.mu.RUnlock()
-	var sets []storage.SeriesSet
 	for _, p := range q.h.plan(hints.Start, hints.End, q.floor, width) {
 		narrowed := *hints
 		narrowed.Start, narrowed.End = p.from, p.to
 		if p.set == nil {
 			one, err := q.raw.Querier(p.from, p.to)
 			if err != nil {
-				return nil, err
+				return nil, false, err
 			}
 			q.opened = append(q.opened, one)
 			sets = append(sets, one.Select(ctx, true, &narrowed, matchers...))
 			continue
 		}
 		if !buckets {
+			left = true
 			continue
 		}
 		narrowed.End = min(p.to+p.set.width, math.MaxInt64-1) // the bucket that is going on at the end
 		one, err := promtsdb.NewBlockQuerier(p.set.blocks[c.stream], narrowed.Start, narrowed.End)
 		if err != nil {
-			return nil, err
+			return nil, false, err
 		}
 		q.opened = append(q.opened, one)
 		spread := int64(1)
@@ -113,7 +115,7 @@ func (q *querier) parts(ctx context.Context, c choice, buckets bool, width int64
 		}
 		sets = append(sets, spreadSet{one.Select(ctx, true, &narrowed, matchers...), p, spread})
 	}
-	return sets, nil
+	return sets, left, nil
 }
 
 // LabelValues implements storage.LabelQuerier.
