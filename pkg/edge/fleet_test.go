@@ -16,6 +16,18 @@ import (
 	"github.com/langbiang/langbiang/pkg/wire"
 )
 
+// sharedDice are thrown by the test and by the agent's goroutines.
+type sharedDice struct {
+	mu   sync.Mutex
+	dice rand.Source
+}
+
+func (d *sharedDice) Uint64() uint64 {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.dice.Uint64()
+}
+
 // fleetWorld is a gateway whose power may go at any write, a link that loses, repeats
 // and reorders, and a hub that does what the hub does.
 type fleetWorld struct {
@@ -254,7 +266,7 @@ func TestHubConfigurationsSurviveEverything(t *testing.T) {
 	kinds := []string{textGood, textGood, textFaulty, textFatal, textNoStart, textDeaf, textCrash}
 	for seed := range uint64(60) {
 		synctest.Test(t, func(t *testing.T) {
-			w := &fleetWorld{t: t, rng: rand.New(rand.NewPCG(seed, 9)), owner: wire.OwnerHub, up: true, dropped: map[uint64]string{}, plan: &Plan{}}
+			w := &fleetWorld{t: t, rng: rand.New(&sharedDice{dice: rand.NewPCG(seed, 9)}), owner: wire.OwnerHub, up: true, dropped: map[uint64]string{}, plan: &Plan{}}
 			done := w.boot(t.Context())
 			restart := func() {
 				w.mu.Lock()
