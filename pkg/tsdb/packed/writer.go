@@ -13,7 +13,7 @@ import (
 const (
 	// joined is how many samples chunks are joined up to. What a chunk costs beside its
 	// samples (its index entry, its length and checksum, its first numbers: 30 bytes) is
-	// then little, and to find one sample few are decoded: 5 microseconds.
+	// then little, and to find one sample few are decoded: some microseconds.
 	joined = 1024
 	// full is what a packed chunk needs to be left as it is.
 	full = joined / 2
