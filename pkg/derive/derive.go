@@ -57,6 +57,9 @@ const (
 	hour = int64(time.Hour / time.Millisecond)
 	// chunk is how many hours are computed at once.
 	chunk = 24
+	// mostHours is how many hours an edge may have been away for all of them to be
+	// computed.
+	mostHours = 400 * 24
 	// context is how many hours before one go into it.
 	before = 24
 )
@@ -280,6 +283,8 @@ func (d *Deriver) follow(ctx context.Context, e Edge) error {
 	if fresh {
 		p.known, p.done, d.changed = true, target-int64(d.o.Back/time.Hour), true
 	}
+	// An edge whose clock was in 1970 at first must not have all hours since computed.
+	p.done = max(p.done, target-mostHours)
 	first := p.done + 1
 	due := map[int64]bool{}
 	changed := map[int64]bool{} // hours with readings that were not there

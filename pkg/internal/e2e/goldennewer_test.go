@@ -123,7 +123,7 @@ func storeFormat(path string) error {
 
 // jsonVersion counts the version of a JSON file, which need not be there.
 func jsonVersion(path string) error {
-	m := map[string]any{"version": 1.0}
+	m := map[string]json.RawMessage{}
 	b, err := os.ReadFile(path)
 	if err == nil {
 		err = json.Unmarshal(b, &m)
@@ -131,8 +131,7 @@ func jsonVersion(path string) error {
 	if err != nil && !os.IsNotExist(err) {
 		return err
 	}
-	n, _ := m["version"].(float64)
-	m["version"] = n + 1
+	m["version"] = json.RawMessage("2")
 	if b, err = json.Marshal(m); err != nil {
 		return err
 	}

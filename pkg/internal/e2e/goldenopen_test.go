@@ -92,6 +92,7 @@ func TestGoldenFoldersAreOpenedAndTheWorkGoesOn(t *testing.T) {
 
 			// The hub alone: all that it had, and the entries that were not delivered.
 			g.startHub()
+			g.eventually(30*time.Second, "the hub has its positions", func() bool { return g.stands() != (place{}) })
 			if got := g.stands(); got != want.Position {
 				t.Errorf("the hub stands at %+v, stood at %+v", got, want.Position)
 			}
