@@ -80,7 +80,7 @@ package: $(TOOLS)/nfpm-$(NFPM) ## deb, rpm, tar and an apt repository in dist; A
 	sh scripts/package/build.sh $(abspath $<) $(VERSION)
 
 package-test: $(TOOLS)/nfpm-$(NFPM) ## build twice and compare; install, start, upgrade, remove and purge in a root of its own (as root)
-	sh scripts/package/test.sh $(abspath $<)
+	bash scripts/package/test.sh $(abspath $<)
 
 day-one: $(TOOLS)/nfpm-$(NFPM) ## the commands of docs/day-one.md on two machines of its own, to the first alert (as root, else the page is checked)
 	bash scripts/package/dayone.sh $(abspath $<)
