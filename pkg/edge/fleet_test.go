@@ -322,3 +322,50 @@ func TestHubConfigurationsSurviveEverything(t *testing.T) {
 		})
 	}
 }
+
+// What the hub sends to a gateway that decides is not even looked at; and what the hub
+// had it run is forgotten when the gateway takes itself back, so that the same version
+// can be taken once it is given again.
+func TestAGatewayThatDecidesTakesNothing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := &fleetWorld{t: t, rng: rand.New(rand.NewPCG(1, 9)), owner: wire.OwnerGateway, up: true, calm: true, dropped: map[uint64]string{}, plan: &Plan{}}
+		done := w.boot(t.Context())
+		settle := func() wire.ConfigState {
+			<-time.After(20 * time.Minute)
+			synctest.Wait()
+			w.mu.Lock()
+			defer w.mu.Unlock()
+			return w.reports[len(w.reports)-1]
+		}
+		w.set(textFatal)
+		if s := settle(); s.Owner != wire.OwnerGateway || s.Version != 0 || s.Newest != 0 || s.Verdict != nil {
+			t.Errorf("it says %+v", s)
+		}
+		give := func(owner string, hub *hubConfig) {
+			w.mu.Lock()
+			w.owner = owner
+			w.plan = &Plan{hub: hub}
+			w.plan.Config.Owner = owner
+			w.mu.Unlock()
+			signalled(w.fleet.reloaded)
+		}
+		w.versions = w.versions[:0]
+		give(wire.OwnerHub, nil)
+		w.set(textGood)
+		if s := settle(); s.Version != 1 || s.Trial {
+			t.Errorf("once the hub decides: %+v", s)
+		}
+		give(wire.OwnerGateway, nil)
+		if s := settle(); s.Owner != wire.OwnerGateway || s.Version != 0 {
+			t.Errorf("taken back: %+v", s)
+		}
+		w.reports = w.reports[:0]
+		give(wire.OwnerHub, nil)
+		w.nag()
+		if s := settle(); s.Version != 1 || s.Trial {
+			t.Errorf("given again: %+v", s)
+		}
+		w.kill()
+		<-done
+	})
+}

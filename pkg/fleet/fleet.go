@@ -76,6 +76,7 @@ type edge struct {
 	kept keptVersions
 	said keptState
 
+	lastID  string           // of what it said last
 	sending *wire.ConfigText // the wanted one with its text, once it was needed
 	pause   time.Duration
 	again   time.Time // when it is sent again
@@ -196,9 +197,12 @@ func (f *Fleet) heard(m message) error {
 	answer := wire.Config{V: wire.Version, Heard: s.ID}
 	if st := e.status(); st.State != Waiting {
 		e.again, e.sending = time.Time{}, nil
-	} else if e.again.IsZero() || !now.Before(e.again.Add(-e.pause+tick)) {
+	} else if s.ID != e.lastID {
+		// It says something new, or says it after a start: what was sent before may
+		// be lost. What it says again it does not say because of that.
 		answer.Desired = f.due(e, now)
 	}
+	e.lastID = s.ID
 	f.publish(e, &answer)
 	return nil
 }

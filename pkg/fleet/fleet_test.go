@@ -1,6 +1,7 @@
 package fleet
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"maps"
@@ -104,7 +105,7 @@ func (r *rig) last() *wire.Config {
 // says lets the edge say something, and returns what is answered.
 func (r *rig) says(s wire.ConfigState) *wire.Config {
 	r.Helper()
-	s.V, s.ID = wire.Version, "x"
+	s.V, s.ID = wire.Version, cmp.Or(s.ID, "x")
 	p, err := wire.EncodeConfigState(&s)
 	if err != nil {
 		r.Fatal(err)
@@ -151,13 +152,16 @@ func TestAConfigurationGoesItsWay(t *testing.T) {
 		t.Errorf("to a gateway that decides: %+v", c)
 	}
 	r.stands(Gateway, "version 1 waits until it lets the hub")
-	if c := r.says(wire.ConfigState{Owner: wire.OwnerHub}); c.Desired == nil || c.Desired.Text != "one" || c.Desired.Version != 1 {
+	if c := r.says(wire.ConfigState{ID: "y", Owner: wire.OwnerHub}); c.Desired == nil || c.Desired.Text != "one" || c.Desired.Version != 1 {
 		t.Errorf("%+v", c)
 	}
-	if c := r.says(wire.ConfigState{Owner: wire.OwnerHub, Fault: "no space"}); c.Desired != nil {
+	if c := r.says(wire.ConfigState{ID: "y", Owner: wire.OwnerHub, Fault: "no space"}); c.Desired != nil {
 		t.Error("sent again at once")
 	}
 	r.stands(Waiting, "no space")
+	if c := r.says(wire.ConfigState{ID: "of another start", Owner: wire.OwnerHub}); c.Desired == nil {
+		t.Error("not sent to an agent that has started anew")
+	}
 	on := runs(v1)
 	on.Trial = true
 	r.says(on)
