@@ -339,7 +339,8 @@ func (f *fleet) desired(ctx context.Context, t *wire.ConfigText) {
 	f.changing.Lock()
 	defer f.changing.Unlock()
 	if f.running().Config.Owner != wire.OwnerHub || t.Version <= f.state.Newest {
-		f.due, f.heard = time.Time{}, false // the hub has not heard how it stands
+		// The hub has not heard how it stands. Not at once: the two must not go on and on.
+		f.due, f.heard = time.Now().Add(time.Second), false
 		return
 	}
 	next := f.state

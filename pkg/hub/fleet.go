@@ -3,6 +3,7 @@ package hub
 import (
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/langbiang/langbiang/pkg/api"
@@ -65,6 +66,8 @@ func (f *fleetPart) Edges() []api.Edge {
 		if !a.Pushed {
 			st := f.hub.configs.Status(e.Edge)
 			shown := configStatus(&st)
+			shown.Detail, _, _ = strings.Cut(shown.Detail, "\n") // the edge's own resource has all
+			shown.Detail = clip(shown.Detail)
 			a.Configuration = &shown
 		}
 		a.Status, a.Detail = worst(e.Problems)

@@ -78,6 +78,9 @@ export interface Site {
 
 export interface Span { from: string | null; to: string | null; reason?: string }
 
+// Configured is how it stands between what an edge is to run and what it runs.
+export interface Configured { state: string; owner: string; desired_version: number; running_version: number; detail?: string }
+
 export interface Edge {
   id: string;
   site: string;
@@ -99,6 +102,7 @@ export interface Edge {
   log_unsent_bytes: number | null;
   platform?: string;
   clock_trusted: boolean;
+  configuration: Configured | null;
   ask?: "on" | "off";
   pushed: boolean;
 }

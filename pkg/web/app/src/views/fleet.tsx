@@ -24,12 +24,24 @@ const behindAfter = 10 * 60_000;
 export const edgeWell = (e: Edge) => e.connected && e.status === "ok";
 const behind = (e: Edge) => (e.watermark ? Date.now() - Date.parse(e.watermark) : 0);
 
+// configSaid is how it stands with the edge's configuration, in words.
+function configSaid(e: Edge): string {
+  const c = e.configuration;
+  if (!c) return "–";
+  const versions = [c.desired_version && `${t("configVersion")} ${c.desired_version}`, c.running_version && c.running_version !== c.desired_version && `${t("configRunning")} ${c.running_version}`].filter(Boolean).join(", ");
+  return `${t("configStates")[c.state] ?? c.state}${versions ? ` (${versions})` : ""}`;
+}
+
+// configWrong are the states about which somebody must do something.
+const configWrong = ["refused", "rolled_back", "drift", "unknown"];
+
 // Trouble says what is wrong with an edge and what to do, in the worst order.
 export function edgeTrouble(e: Edge): { what: string; todo: string } | null {
   const said = e.status !== "ok" ? { what: `${t("edgeStatus")[e.status] ?? e.status}${e.detail ? `: ${e.detail}` : ""}`, todo: t("edgeAdvice")[e.status] ?? "" } : null;
   if (said) return said;
   if (!e.connected) return { what: `${t("offline")}${e.last_seen ? `, ${t("lastSeen").toLowerCase()} ${when(e.last_seen)}` : ""}`, todo: t("edgeAdvice").offline! };
   if (e.clock_offset_ms !== null && Math.abs(e.clock_offset_ms) > 60_000) return { what: `${t("offset")}: ${duration(Math.abs(e.clock_offset_ms))}`, todo: t("edgeAdvice").clock! };
+  if (e.configuration && configWrong.includes(e.configuration.state)) return { what: `${t("config")}: ${configSaid(e)}`, todo: `${e.configuration.detail ? `${e.configuration.detail}. ` : ""}${t("configAdvice")}` };
   if (e.backlog) return { what: `${t("backlogNow")}, ${duration(behind(e))} ${t("behind")}`, todo: t("edgeAdvice").backlog! };
   return null;
 }
@@ -149,6 +161,7 @@ export function EdgeView() {
               [t("backlog"), e.log_unsent_bytes === null ? "–" : `${bytes(e.log_unsent_bytes)} ${t("pending")}${e.backlog || behind(e) > behindAfter ? `, ${t("backlogNow")}` : ""}`],
               [t("offset"), e.clock_offset_ms === null ? "–" : `${number(e.clock_offset_ms / 1000, 3)} s, ${e.clock_trusted ? t("trusted") : t("untrusted")}`],
               [t("version"), [e.version || "–", e.platform].filter(Boolean).join(" · ")],
+              [t("config"), configSaid(e)],
               [t("position"), <span key="p">{e.epoch ? `${e.epoch.slice(0, 24)}… / ` : ""}{number(e.sequence, 0)}</span>],
               [t("readings"), `${number(e.readings, 0)} (${number(e.frames, 0)} ${t("frames")})`],
               [t("late"), number(e.late_readings, 0)],

@@ -66,6 +66,9 @@ export const en: Words = {
   edgeAdvice: {
     fork: "The machine was restored from an old image. Once the right disk is in: langbiang-hub edges forget.", clone: "Switch one of them off, or give it another id.", clock: "Let the gateway synchronise its clock (NTP); readings wait until it is right.", refused: "See the logs of hub and edge; update the edge.", version: "Update the hub or the edge.", disk: "Replace the card, or free space on the gateway.", offline: "Check power and 4G at the cabinet; readings are kept there and will follow.", backlog: "Old readings are being sent: nothing to do.",
   },
+  config: "Configuration", configStates: {
+    none: "nothing is wanted from here", gateway: "the gateway decides", waiting: "waits for the edge", trial: "runs on trial", in_step: "in step", refused: "refused by the edge", rolled_back: "tried, and taken back by the edge", drift: "edge.yaml was changed on the gateway", unknown: "the edge has versions that this hub does not have",
+  }, configAdvice: "langbiang-hub edges config show tells why, and every fault.", configRunning: "running", configVersion: "version",
   asks: {
     title: "Ask the gateway", kinds: { doctor: "Doctor", status: "Status", log: "Log", follow: "Follow the log", why: "Why is it silent?" }, stop: "Stop", waits: "Waiting for the gateway…",
     messages: "messages", metered: "metered link", cut: "cut: too long", stopped: "Stopped.", broken: "The answer ended before its end.",

@@ -71,6 +71,9 @@ export const vi = {
   edgeAdvice: {
     fork: "Máy đã được khôi phục từ bản sao cũ. Khi chắc chắn đĩa đúng: langbiang-hub edges forget.", clone: "Tắt một trong hai máy hoặc đặt tên khác cho nó.", clock: "Bật đồng bộ giờ (NTP) trên bộ thu; số liệu được giữ lại cho đến khi giờ đúng.", refused: "Xem nhật ký của máy chủ và bộ thu, cập nhật bộ thu.", version: "Cập nhật máy chủ hoặc bộ thu.", disk: "Thay thẻ nhớ hoặc giải phóng ổ đĩa trên bộ thu.", offline: "Kiểm tra nguồn và 4G tại tủ; số liệu được giữ trong bộ thu và sẽ gửi bù.", backlog: "Đang gửi bù số liệu cũ, không cần làm gì.",
   } as Record<string, string>,
+  config: "Cấu hình", configStates: {
+    none: "không đặt từ máy chủ", gateway: "bộ thu tự quyết định", waiting: "chờ bộ thu nhận", trial: "đang chạy thử", in_step: "chạy đúng bản đã đặt", refused: "bị bộ thu từ chối", rolled_back: "đã thử, bộ thu tự quay lại bản trước", drift: "edge.yaml tại bộ thu đã bị sửa", unknown: "bộ thu có bản mà máy chủ không có",
+  } as Record<string, string>, configAdvice: "langbiang-hub edges config show cho biết lý do và từng lỗi.", configRunning: "đang chạy", configVersion: "bản",
   asks: {
     title: "Hỏi bộ thu", kinds: { doctor: "Khám máy", status: "Tình trạng", log: "Nhật ký", follow: "Theo dõi nhật ký", why: "Vì sao im lặng?" } as Record<string, string>, stop: "Dừng", waits: "Đang chờ bộ thu…",
     messages: "bản tin", metered: "đường truyền tính cước", cut: "đã cắt vì quá dài", stopped: "Đã dừng.", broken: "Câu trả lời bị ngắt giữa chừng.",
