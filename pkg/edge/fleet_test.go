@@ -168,7 +168,7 @@ func (w *fleetWorld) boot(ctx context.Context) chan struct{} {
 	w.plan, w.kill = plan, cancel
 	w.doom()
 	w.mu.Unlock()
-	w.fleet = newFleet(fleetParts{
+	f := newFleet(fleetParts{
 		store: w, within: 5 * time.Minute, changing: &sync.Mutex{},
 		running: func() *Plan { w.mu.Lock(); defer w.mu.Unlock(); return w.plan },
 		with:    w.with, change: w.change,
@@ -176,6 +176,9 @@ func (w *fleetWorld) boot(ctx context.Context) chan struct{} {
 		say: func(p []byte) { w.hear(p) },
 		now: func() int64 { return 0 }, id: func() string { return fmt.Sprint(w.ids.Add(1)) },
 	}, plan, slog.New(slog.DiscardHandler))
+	w.mu.Lock()
+	w.fleet = f
+	w.mu.Unlock()
 	if effectOf(tried) == textNoStart {
 		cancel() // the agent says why, and ends
 	}
@@ -183,7 +186,7 @@ func (w *fleetWorld) boot(ctx context.Context) chan struct{} {
 	go func() {
 		defer close(done)
 		if ctx.Err() == nil {
-			_ = w.fleet.run(ctx)
+			_ = f.run(ctx)
 		}
 	}()
 	return done
@@ -267,6 +270,7 @@ func TestHubConfigurationsSurviveEverything(t *testing.T) {
 	for seed := range uint64(60) {
 		synctest.Test(t, func(t *testing.T) {
 			w := &fleetWorld{t: t, rng: rand.New(&sharedDice{dice: rand.NewPCG(seed, 9)}), owner: wire.OwnerHub, up: true, dropped: map[uint64]string{}, plan: &Plan{}}
+			rng := rand.New(rand.NewPCG(seed, 10)) // of this goroutine; the world's is behind its lock
 			done := w.boot(t.Context())
 			restart := func() {
 				w.mu.Lock()
@@ -281,26 +285,26 @@ func TestHubConfigurationsSurviveEverything(t *testing.T) {
 				calm := step >= steps
 				w.mu.Lock()
 				w.calm = calm
-				w.up = calm || w.rng.IntN(3) > 0
+				w.up = calm || rng.IntN(3) > 0
 				w.cutAt = 0
-				if !calm && w.rng.IntN(2) == 0 {
-					w.cutAt, w.cutPast = w.writes+1+w.rng.IntN(4), w.rng.IntN(2) == 0
+				if !calm && rng.IntN(2) == 0 {
+					w.cutAt, w.cutPast = w.writes+1+rng.IntN(4), rng.IntN(2) == 0
 				}
 				w.mu.Unlock()
-				if !calm && w.rng.IntN(3) == 0 {
-					w.set(kinds[w.rng.IntN(len(kinds))])
+				if !calm && rng.IntN(3) == 0 {
+					w.set(kinds[rng.IntN(len(kinds))])
 				}
 				if calm && step == steps {
-					w.set(kinds[w.rng.IntN(len(kinds))])
+					w.set(kinds[rng.IntN(len(kinds))])
 				}
-				if !calm && w.rng.IntN(6) == 0 {
+				if !calm && rng.IntN(6) == 0 {
 					restart()
 				}
 				w.nag()
 				select {
 				case <-done: // the power went, or the agent ended
 					done = w.boot(t.Context())
-				case <-time.After(time.Duration(1+w.rng.IntN(300)) * time.Second):
+				case <-time.After(time.Duration(1+rng.IntN(300)) * time.Second):
 				}
 			}
 			synctest.Wait()
