@@ -58,7 +58,8 @@ func (l *line) agentHas() (c struct {
 	Owner   string
 	Version uint64
 	Trial   bool
-}) {
+},
+) {
 	out, err := l.typed("langbiang-edge", "edge.yaml", "status", "--json")
 	if err != nil {
 		return c
