@@ -150,5 +150,5 @@ close" ] || fail "start: $(procd start)"
 [ "$(procd stop)" = killed ] || fail "stop"
 [ "$(procd reload)" = "signal langbiang-edge * HUP" ] || fail "reload"
 tar -tzf "$work"/a/langbiang-edge_0.1.0_linux_armv7.tar.gz >"$work/tar.log"
-for f in langbiang-edge edge.yaml langbiang-edge.procd; do grep -qx "$f" "$work/tar.log" || fail "the tar has no $f"; done
+for f in edge.yaml langbiang-edge langbiang-edge.procd; do grep -qx "$f" "$work/tar.log" || fail "the tar has no $f"; done
 say "other machines: fine"
