@@ -128,7 +128,9 @@ func Open(o Options) (*Deriver, error) {
 		return d, nil
 	}
 	for id, e := range s.Edges {
-		p := &progress{done: e.Done, known: true, late: map[int64]bool{}}
+		// Late readings may come before anything is computed; then nothing is done yet,
+		// which is not the hour 0 of 1970.
+		p := &progress{done: e.Done, known: e.Done != 0, late: map[int64]bool{}}
 		for _, h := range e.Late {
 			p.late[h] = true
 		}

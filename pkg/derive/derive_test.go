@@ -212,6 +212,25 @@ func TestLateReadingsCorrectWhatStands(t *testing.T) {
 }
 
 // What cannot be written is computed again.
+// The hub stops when late readings have come and nothing is computed yet.
+func TestAfterARestartBeforeAnythingIsComputedNotAllHoursSince1970Are(t *testing.T) {
+	r := newRig(t)
+	w := midnight.Add(30 * time.Hour).UnixMilli()
+	r.d.Late(r.edge.ID, []int64{HourOf(w) - 3})
+	if err := r.d.Save(); err != nil {
+		t.Fatal(err)
+	}
+	r.open()
+	r.series = []Series{{Device: "d", Point: "pm2_5", Longest: 1000}}
+	r.step(30 * time.Hour)
+	if done := r.d.edges[r.edge.ID].done; done < HourOf(w)-2 {
+		t.Errorf("done up to hour %d, the watermark is in hour %d", done, HourOf(w))
+	}
+	if r.writes > 200 {
+		t.Errorf("%d values were written, for two days", r.writes)
+	}
+}
+
 func TestWhatIsRefusedIsComputedAgain(t *testing.T) {
 	r := newRig(t)
 	for h := range 3 {
