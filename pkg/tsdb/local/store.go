@@ -477,7 +477,12 @@ func (s *Store) Stats() tsdb.Stats {
 	st.LogBytes = head.Size()
 	first, last := head.MinTime(), head.MaxTime()
 	if first <= last {
-		st.MinTime, st.MaxTime = min(first, head.MinOOOTime()), last
+		st.MinTime, st.MaxTime = first, last
+		// With its old samples in blocks the head tells the oldest that it would take,
+		// which is the window's end and no sample.
+		if old := head.MinOOOTime(); old > last-s.options.OutOfOrder.Milliseconds() {
+			st.MinTime = min(first, old)
+		}
 	}
 	for _, b := range s.db.Blocks() {
 		m := b.Meta()
