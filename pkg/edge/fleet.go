@@ -95,9 +95,9 @@ func newFleet(parts fleetParts, plan *Plan, logger *slog.Logger) *fleet {
 // settle decides what the last end of the agent means.
 func (f *fleet) settle(plan *Plan) {
 	next := f.state
-	if x := next.Examining; x != nil {
-		next.Examining, next.Newest = nil, max(next.Newest, x.Version)
-		next.Verdict = &wire.ConfigVerdict{Version: x.Version, Hash: x.Hash, Outcome: wire.ConfigRefused, Reason: "the agent ended while it examined it", At: f.now()}
+	if x := next.Examining; x != nil && next.Examined >= trialStarts { // before that the hub sends it again
+		next.Verdict = &wire.ConfigVerdict{Version: x.Version, Hash: x.Hash, Outcome: wire.ConfigRefused, Reason: fmt.Sprintf("the agent ended %d times while it examined it", next.Examined), At: f.now()}
+		next.Examining, next.Examined, next.Newest = nil, 0, max(next.Newest, x.Version)
 	}
 	tried := next.inForce()
 	switch {
@@ -344,13 +344,17 @@ func (f *fleet) desired(ctx context.Context, t *wire.ConfigText) {
 		return
 	}
 	next := f.state
+	if x := next.Examining; x == nil || x.Version != t.Version || x.Hash != t.Hash {
+		next.Examined = 0
+	}
 	next.Examining = &wire.ConfigText{Version: t.Version, Name: t.Name, Hash: t.Hash}
+	next.Examined++
 	if !f.keep(&next) {
 		return
 	}
 	hub := &hubConfig{Version: t.Version, Name: t.Name, Hash: t.Hash, Text: t.Text}
 	plan, err := f.with(hub)
-	next.Examining, next.Newest = nil, t.Version
+	next.Examining, next.Examined, next.Newest = nil, 0, t.Version
 	if err != nil {
 		f.logger.Error("the hub's configuration is refused, the agent goes on as before", "version", t.Version, "err", err)
 		next.Verdict = &wire.ConfigVerdict{Version: t.Version, Hash: t.Hash, Outcome: wire.ConfigRefused, Reason: err.Error(), At: f.now()}

@@ -19,7 +19,7 @@ const fleetFile = "fleet.json"
 const fleetFormat = 1
 
 // trialStarts is how often the agent may die with a configuration before the hub was
-// heard of with it; the next start goes back.
+// heard of with it, or while it examines one; the next start goes back, or refuses it.
 const trialStarts = 3
 
 // fleetState is what an agent must know of the hub's configurations across a power
@@ -38,8 +38,9 @@ type fleetState struct {
 	Trial  bool `json:"trial,omitempty"`
 	Starts int  `json:"starts,omitempty"`
 	// Examining is the one that is being judged: if it stands here at a start, the
-	// agent ended over it.
+	// agent ended over it, perhaps by no fault of it. Examined is how often that began.
 	Examining *wire.ConfigText `json:"examining,omitempty"`
+	Examined  int              `json:"examined,omitempty"`
 	// Verdict is of the newest version that does not run.
 	Verdict *wire.ConfigVerdict `json:"verdict,omitempty"`
 	// Own is the hash of edge.yaml's part when Running was taken: another one is drift.
