@@ -50,6 +50,9 @@ func Memory() (held, limit int64) {
 	return int64(s[0].Value.Uint64() - s[1].Value.Uint64()), limit
 }
 
+// noLimit and more are how version 1 of control groups says that there is none.
+const noLimit = 1 << 62
+
 // cgroupLimit is the smallest limit on the way from the process's own group to the top,
 // of either version of control groups; MaxInt64 when there is none.
 func cgroupLimit(self, root string) int64 {
@@ -70,7 +73,7 @@ func cgroupLimit(self, root string) int64 {
 		}
 		for group = path.Clean("/" + group); ; group = path.Dir(group) {
 			if data, err := os.ReadFile(filepath.Join(root, group, file)); err == nil {
-				if n, err := strconv.ParseInt(strings.TrimSpace(string(data)), 10, 64); err == nil && n > 0 {
+				if n, err := strconv.ParseInt(strings.TrimSpace(string(data)), 10, 64); err == nil && n > 0 && n < noLimit {
 					limit = min(limit, n)
 				}
 			}

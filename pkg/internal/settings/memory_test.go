@@ -31,8 +31,8 @@ func TestTheSmallestLimitOnTheWayToTheTopHolds(t *testing.T) {
 		{"fs/system.slice/langbiang-edge.service/memory.max", "67108864\n", 67108864},
 		{"fs/memory.max", "no number", 67108864},
 		{"self", "12:cpu:/x\n", math.MaxInt64},
-		{"self", "4:cpu,memory:/x/y\n0::/\n", math.MaxInt64}, // version 1
-		{"fs/memory/x/y/memory.limit_in_bytes", "9223372036854771712\n", 9223372036854771712},
+		{"self", "4:cpu,memory:/x/y\n0::/\n", math.MaxInt64},                            // version 1
+		{"fs/memory/x/y/memory.limit_in_bytes", "9223372036854771712\n", math.MaxInt64}, // none, in its words,
 		{"fs/memory/x/memory.limit_in_bytes", "33554432\n", 33554432},
 		{"self", "0::/../../etc\n", math.MaxInt64},
 	} {
