@@ -27,7 +27,6 @@ import (
 	"github.com/klauspost/compress/zstd"
 
 	"github.com/langbiang/langbiang/pkg/alert"
-	"github.com/langbiang/langbiang/pkg/buffer"
 	"github.com/langbiang/langbiang/pkg/internal/testutil"
 	"github.com/langbiang/langbiang/pkg/telemetry"
 	"github.com/langbiang/langbiang/pkg/wire"
@@ -203,46 +202,15 @@ type loggedReading struct {
 // frames reads the edge's log, which nobody has open.
 func (g *golden) frames() (list []goldenFrame, readings []loggedReading) {
 	g.t.Helper()
-	log, err := buffer.Open(filepath.Join(g.dir, "edge", "log"), buffer.Options{})
-	if err != nil {
-		g.t.Fatal(err)
-	}
-	defer func() { _ = log.Close() }()
-	dec := wire.NewDecoder()
-	var f wire.Frame
-	for after, n := (buffer.Pos{}), 1; n > 0; {
-		n = 0
-		err := log.Read(after, 1<<20, func(r buffer.Record) error {
-			n++
-			after = r.Pos
-			if r.Missing != nil {
-				g.t.Errorf("the log has lost frames: %v", r.Missing)
+	g.eachFrame(func(pos wire.Pos, f *wire.Frame, schema *telemetry.Schema) {
+		list = append(list, goldenFrame{Place: place{pos.Epoch.String(), pos.Seq}, Untimed: f.Untimed, Readings: len(f.Readings), Sum: readingsSum(f.Readings)})
+		for i := range f.Readings {
+			x, s := &f.Readings[i], &schema.Series[f.Readings[i].Series]
+			if !x.Quality.IsBad() && s.Kind != telemetry.KindText {
+				readings = append(readings, loggedReading{pos.Epoch.String(), f.Untimed, key{schema.Devices[s.Device].ID, s.Point}, x.Time, x.Value})
 			}
-			if err := dec.DecodeFrame(r.Payload, &f); err != nil {
-				return err
-			}
-			raw, ok := log.Attachment(f.Schema)
-			if !ok {
-				return fmt.Errorf("no schema for %v", r.Pos)
-			}
-			schema, _, err := wire.DecodeSchema(raw)
-			if err != nil {
-				return err
-			}
-			pos := wire.Pos{Epoch: wire.EpochFrom(r.Pos.Epoch), Seq: r.Pos.Seq}
-			list = append(list, goldenFrame{Place: place{pos.Epoch.String(), pos.Seq}, Untimed: f.Untimed, Readings: len(f.Readings), Sum: readingsSum(f.Readings)})
-			for i := range f.Readings {
-				x, s := &f.Readings[i], &schema.Series[f.Readings[i].Series]
-				if !x.Quality.IsBad() && s.Kind != telemetry.KindText {
-					readings = append(readings, loggedReading{pos.Epoch.String(), f.Untimed, key{schema.Devices[s.Device].ID, s.Point}, x.Time, x.Value})
-				}
-			}
-			return nil
-		})
-		if err != nil {
-			g.t.Fatal(err)
 		}
-	}
+	})
 	return list, readings
 }
 

@@ -211,20 +211,18 @@ func storedOf(t *testing.T, hub, edge string) (onTime, late map[key]map[int64]fl
 	return onTime, late
 }
 
-// accepted reads what is committed in the edge's own log. The edge must be down.
-func (l *line) accepted() (readings map[key]map[int64]float64, last wire.Pos) {
+// eachFrame reads the edge's own log, in its order. The edge must be down.
+func (l *line) eachFrame(look func(pos wire.Pos, f *wire.Frame, schema *telemetry.Schema)) {
 	l.t.Helper()
 	log, err := buffer.Open(filepath.Join(l.dir, "edge", "log"), buffer.Options{})
 	if err != nil {
 		l.t.Fatal(err)
 	}
 	defer func() { _ = log.Close() }()
-	readings = map[key]map[int64]float64{}
 	dec := wire.NewDecoder()
 	var f wire.Frame
-	after := buffer.Pos{}
-	for {
-		n := 0
+	for after, n := (buffer.Pos{}), 1; n > 0; {
+		n = 0
 		err := log.Read(after, 1<<20, func(r buffer.Record) error {
 			n++
 			after = r.Pos
@@ -242,26 +240,34 @@ func (l *line) accepted() (readings map[key]map[int64]float64, last wire.Pos) {
 			if err != nil {
 				return err
 			}
-			for _, x := range f.Readings {
-				s := schema.Series[x.Series]
-				if x.Quality.IsBad() || s.Kind == telemetry.KindText {
-					continue
-				}
-				k := key{schema.Devices[s.Device].ID, s.Point}
-				if readings[k] == nil {
-					readings[k] = map[int64]float64{}
-				}
-				readings[k][x.Time] = x.Value
-			}
+			look(wire.Pos{Epoch: wire.EpochFrom(r.Pos.Epoch), Seq: r.Pos.Seq}, &f, schema)
 			return nil
 		})
 		if err != nil {
 			l.t.Fatal(err)
 		}
-		if n == 0 {
-			return readings, wire.Pos{Epoch: wire.EpochFrom(after.Epoch), Seq: after.Seq}
-		}
 	}
+}
+
+// accepted reads what is committed in the edge's own log. The edge must be down.
+func (l *line) accepted() (readings map[key]map[int64]float64, last wire.Pos) {
+	l.t.Helper()
+	readings = map[key]map[int64]float64{}
+	l.eachFrame(func(pos wire.Pos, f *wire.Frame, schema *telemetry.Schema) {
+		last = pos
+		for _, x := range f.Readings {
+			s := schema.Series[x.Series]
+			if x.Quality.IsBad() || s.Kind == telemetry.KindText {
+				continue
+			}
+			k := key{schema.Devices[s.Device].ID, s.Point}
+			if readings[k] == nil {
+				readings[k] = map[int64]float64{}
+			}
+			readings[k][x.Time] = x.Value
+		}
+	})
+	return readings, last
 }
 
 // place is where the hub stands in the log of the edge.
